@@ -1,0 +1,54 @@
+//! Counters that the data plane writes and the control plane reads. No I/O, no locks.
+//!
+//! Every gauge is an atomic that is written with `Relaxed` ordering: a reader may see one request
+//! more or less than there is, never a torn value. What is raised on entry is lowered in `Drop`
+//! by the guard that raised it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// What one worker slot is doing. Written by pool threads, read by the supervisor and admin.
+#[derive(Debug, Default)]
+pub struct WorkerGauges {
+    /// Exchanges that have been sent to the worker and are not finished.
+    pub in_flight: AtomicU32,
+    /// WebSocket tunnels open to the worker (relayed or parked).
+    pub tunnels: AtomicU32,
+    /// Exchanges ever finished, whatever the outcome.
+    pub finished: AtomicU64,
+    /// Exchanges that the worker broke (we answered 502 or 504, or cut an answer).
+    pub broken: AtomicU64,
+}
+
+/// What the whole proxy is doing. Written by acceptors and pool threads.
+#[derive(Debug, Default)]
+pub struct FrontGauges {
+    /// Client connections open now.
+    pub connections: AtomicU32,
+    /// Client connections ever accepted.
+    pub accepted: AtomicU64,
+    /// Connections refused because a limit was reached.
+    pub refused: AtomicU64,
+    /// Requests whose head has been read and accepted.
+    pub requests: AtomicU64,
+    /// Exchanges between head and end, over all connections.
+    pub in_flight: AtomicU32,
+    /// Tunnels open now.
+    pub tunnels: AtomicU32,
+}
+
+/// Adds one to a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct Raised<'a>(&'a AtomicU32);
+
+impl<'a> Raised<'a> {
+    pub fn on(gauge: &'a AtomicU32) -> Self {
+        gauge.fetch_add(1, Relaxed);
+        Raised(gauge)
+    }
+}
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

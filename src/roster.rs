@@ -1,0 +1,158 @@
+//! The roster: the published list of apps and of their workers that can serve. No I/O.
+//!
+//! The supervisor builds a whole new [`Roster`] at every change and publishes it on the
+//! [`Board`]. Request threads keep a [`View`] each, which looks at one atomic number a batch and
+//! takes the lock only when that number has moved; nothing is ever changed in place.
+
+use crate::gauges::WorkerGauges;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Identifies a worker's place for the whole run of sidekeeper: unique over all apps, kept over
+/// the worker's series of lives, never used again for another worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// Whether a worker may be given requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// Ready: it may get anything.
+    Serving,
+    /// Its sessions are served, new sessions go elsewhere (reload, scale-down).
+    Draining,
+    /// Not ready yet, but its listener exists: a connection waits in the backlog and is served
+    /// when the worker is up. Used only when no worker of the app is `Serving`.
+    Coming,
+    /// Has no listener, or keeps dying: nothing is sent to it.
+    Down,
+}
+
+/// One worker as the request threads see it.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    pub slot: Slot,
+    /// Counts the lives of the slot, from 1. A session belongs to one life.
+    pub life: u32,
+    /// pm2's instance number: 0-based within the app.
+    pub instance: u32,
+    /// Path of the worker's Unix socket.
+    pub socket: Arc<Path>,
+    pub availability: Availability,
+    pub gauges: Arc<WorkerGauges>,
+}
+
+/// How a worker is chosen when no session decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    #[default]
+    RoundRobin,
+    LeastBusy,
+    IpHash,
+}
+
+/// Which requests belong to an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// Path prefix that begins with `/` and does not end in one; empty: the default app.
+    pub path: String,
+    /// Host names, lower case, without port; empty: any.
+    pub hosts: Vec<String>,
+}
+
+/// One app as the request threads see it.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub name: Arc<str>,
+    pub routes: Routes,
+    pub policy: Policy,
+    /// Names of cookies that the app sets and that bind a client to a worker.
+    pub session_cookies: Arc<[String]>,
+    /// Seconds that a worker may be silent before the first byte of an answer; None: the default.
+    pub answer_timeout: Option<std::time::Duration>,
+    pub workers: Vec<Worker>,
+    /// The round-robin cursor; shared by all rosters that hold this app.
+    pub turn: Arc<AtomicUsize>,
+}
+
+/// A whole state of the fleet. Apps stand in the order of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Roster {
+    pub apps: Vec<App>,
+}
+
+impl Roster {
+    /// The app and the worker that hold `slot`.
+    pub fn find(&self, slot: Slot) -> Option<(&App, &Worker)> {
+        self.apps
+            .iter()
+            .find_map(|app| app.workers.iter().find(|w| w.slot == slot).map(|w| (app, w)))
+    }
+}
+
+/// Where the supervisor publishes and the request threads look.
+#[derive(Debug, Default)]
+pub struct Board {
+    version: AtomicU64,
+    current: Mutex<Arc<Roster>>,
+}
+
+impl Board {
+    /// Replaces the roster. Called by the supervisor only.
+    pub fn publish(&self, roster: Roster) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The roster of this moment.
+    pub fn latest(&self) -> Arc<Roster> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One thread's copy of the roster.
+#[derive(Debug)]
+pub struct View {
+    board: Arc<Board>,
+    version: u64,
+    roster: Arc<Roster>,
+}
+
+impl View {
+    pub fn new(board: Arc<Board>) -> Self {
+        // The version is read first: a roster published in between is then taken again.
+        let version = board.version.load(Ordering::Acquire);
+        let roster = board.latest();
+        View { board, version, roster }
+    }
+
+    /// Takes the newest roster if there is one; true if there was.
+    pub fn refresh(&mut self) -> bool {
+        let version = self.board.version.load(Ordering::Acquire);
+        if version == self.version {
+            return false;
+        }
+        self.version = version;
+        self.roster = self.board.latest();
+        true
+    }
+
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_takes_a_new_roster_once() {
+        let board = Arc::new(Board::default());
+        let mut view = View::new(board.clone());
+        assert!(!view.refresh());
+        board.publish(Roster::default());
+        assert!(view.refresh());
+        assert!(!view.refresh());
+    }
+}

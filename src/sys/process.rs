@@ -1,0 +1,1 @@
+//! Processes: what std's `Command` and `ExitStatus` do not offer.
