@@ -2,6 +2,7 @@
 //! HTTP/1.1 and WebSocket to them so that every session stays with the worker that owns it.
 
 mod admin;
+mod cli;
 mod config;
 mod fleet;
 mod gauges;
@@ -12,4 +13,53 @@ mod route;
 mod server;
 mod sys;
 
-fn main() {}
+use config::ConfigError;
+use config::plan::{Machine, Plan};
+use std::process::ExitCode;
+
+/// The command line or the configuration is wrong.
+const EXIT_USAGE: u8 = 2;
+/// We could not start, or could not go on.
+const EXIT_FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    let words = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    match cli::read(words) {
+        Ok(cli::Command::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(cli::Command::Check(request)) => match make_plan(request) {
+            Ok(plan) => {
+                print!(
+                    "{}",
+                    config::show::plan(&plan, &std::env::current_dir().unwrap_or_default())
+                );
+                ExitCode::SUCCESS
+            }
+            Err(code) => code,
+        },
+        Ok(cli::Command::Run(request)) => match make_plan(request) {
+            Ok(_plan) => ExitCode::SUCCESS,
+            Err(code) => code,
+        },
+        Err(why) => fail(EXIT_USAGE, &why),
+    }
+}
+
+fn make_plan(request: cli::Request) -> Result<Plan, ExitCode> {
+    Machine::look(1024)
+        .and_then(|machine| config::plan::plan(request.options, request.command, &machine))
+        .map_err(|error| match error {
+            ConfigError::Setup(why) => fail(EXIT_USAGE, &why),
+            ConfigError::Nothing(why) => fail(EXIT_FAILURE, &why),
+        })
+}
+
+fn fail(code: u8, why: &str) -> ExitCode {
+    eprintln!("sidekeeper: {why}");
+    ExitCode::from(code)
+}

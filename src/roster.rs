@@ -84,9 +84,12 @@ pub struct Roster {
 impl Roster {
     /// The app and the worker that hold `slot`.
     pub fn find(&self, slot: Slot) -> Option<(&App, &Worker)> {
-        self.apps
-            .iter()
-            .find_map(|app| app.workers.iter().find(|w| w.slot == slot).map(|w| (app, w)))
+        self.apps.iter().find_map(|app| {
+            app.workers
+                .iter()
+                .find(|w| w.slot == slot)
+                .map(|w| (app, w))
+        })
     }
 }
 
@@ -106,7 +109,10 @@ impl Board {
 
     /// The roster of this moment.
     pub fn latest(&self) -> Arc<Roster> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -123,7 +129,11 @@ impl View {
         // The version is read first: a roster published in between is then taken again.
         let version = board.version.load(Ordering::Acquire);
         let roster = board.latest();
-        View { board, version, roster }
+        View {
+            board,
+            version,
+            roster,
+        }
     }
 
     /// Takes the newest roster if there is one; true if there was.

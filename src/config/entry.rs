@@ -1,0 +1,313 @@
+//! One app as the configuration describes it: every key read and checked, nothing looked up yet.
+//! Pure, except that it knows serde_json's values.
+
+use super::ConfigError;
+use super::keys;
+use super::launch::Start;
+use super::shell;
+use super::source::Object;
+use super::suggest::nearest;
+use super::values::{Seconds, WorkerCount, digits_only};
+use crate::fleet::spec::RestartPolicy;
+use crate::roster::Policy;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A worker that is not ready by then is killed, if the app does not say itself. Longer than
+/// pm2's, because a large app on a busy machine needs it and a hung one costs only patience.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between the polite stop and SIGKILL, if the app does not say itself. What was in flight has
+/// been finished by the front before; this is for the app's own closing.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// What `answer_timeout: 0` comes to: so long that it is no limit.
+const NO_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Longest name of an app; it becomes a part of socket paths, which are short.
+const NAME_BYTES_MAX: usize = 40;
+
+/// What the configuration says about one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: Option<String>,
+    pub start: Option<Start>,
+    pub cwd: Option<PathBuf>,
+    /// Path prefix in the roster's form; None: it does not say.
+    pub path: Option<String>,
+    pub hosts: Vec<String>,
+    pub workers: Option<WorkerCount>,
+    pub env: BTreeMap<String, String>,
+    /// Whether `--env NAME` found something here.
+    pub env_found: bool,
+    pub port: Option<u16>,
+    pub policy: Policy,
+    pub session_cookies: Vec<String>,
+    pub answer_timeout: Option<Duration>,
+    pub restart: RestartPolicy,
+    pub wait_ready: bool,
+    pub listen_timeout: Duration,
+    pub kill_timeout: Duration,
+    pub warnings: Vec<String>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Entry {
+            name: None,
+            start: None,
+            cwd: None,
+            path: None,
+            hosts: Vec::new(),
+            workers: None,
+            env: BTreeMap::new(),
+            env_found: false,
+            port: None,
+            policy: Policy::default(),
+            session_cookies: Vec::new(),
+            answer_timeout: None,
+            restart: RestartPolicy::default(),
+            wait_ready: false,
+            listen_timeout: LISTEN_TIMEOUT,
+            kill_timeout: KILL_TIMEOUT,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Entry {
+    /// Reads one object. `env_name` is the argument of `--env`.
+    pub fn read(object: &Object<'_>, env_name: Option<&str>) -> Result<Entry, ConfigError> {
+        let warnings = check_keys(object)?;
+        let mut env: BTreeMap<_, _> = object.variables("env")?.into_iter().collect();
+        let extra = env_name.map(|name| format!("env_{name}"));
+        let env_found = extra
+            .as_ref()
+            .is_some_and(|key| object.map.contains_key(key));
+        if let Some(key) = extra {
+            env.extend(object.variables(&key)?);
+        }
+        let mut entry = Entry {
+            name: read_name(object)?,
+            start: read_start(object)?,
+            cwd: object.text(&["cwd"])?.map(PathBuf::from),
+            path: read_path(object)?,
+            hosts: read_hosts(object)?,
+            workers: read_workers(object)?,
+            env_found,
+            port: read_port(object, &env)?,
+            policy: read_policy(object)?,
+            session_cookies: object.texts(&["session_cookies", "session_cookie"])?,
+            answer_timeout: object
+                .value::<Seconds>(&["answer_timeout"])?
+                .map(|Seconds(time)| if time.is_zero() { NO_TIMEOUT } else { time }),
+            restart: read_restart(object)?,
+            wait_ready: object.flag(&["wait_ready"])?,
+            env,
+            warnings,
+            ..Entry::default()
+        };
+        if let Some(time) = object.time(&["listen_timeout"])? {
+            entry.listen_timeout = time;
+        }
+        if let Some(time) = object.time(&["kill_timeout"])? {
+            entry.kill_timeout = time;
+        }
+        if entry.listen_timeout.is_zero() {
+            return Err(object.refuse("listen_timeout", "`listen_timeout` must be above 0"));
+        }
+        Ok(entry)
+    }
+}
+
+/// Refuses unknown keys and collects the warnings for known ones.
+fn check_keys(object: &Object<'_>) -> Result<Vec<String>, ConfigError> {
+    let mut warnings = Vec::new();
+    for (name, value) in object.map {
+        let other_env = name
+            .strip_prefix("env_")
+            .is_some_and(|rest| !rest.is_empty());
+        match keys::find(name) {
+            Some(key) => warnings.extend(key.warning(name, value)),
+            None if other_env => {}
+            None => {
+                return Err(object.refuse(
+                    name,
+                    match nearest(name, keys::spellings()) {
+                        Some(meant) => format!("unknown key `{name}`; did you mean `{meant}`?"),
+                        None => format!(
+                            "unknown key `{name}`; remove it, or see the list of keys in the README"
+                        ),
+                    },
+                ));
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+fn read_name(object: &Object<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(name) = object.text(&["name"])? else {
+        return Ok(None);
+    };
+    match refused_name(&name) {
+        Some(why) => Err(object.refuse("name", why)),
+        None => Ok(Some(name)),
+    }
+}
+
+/// Why this cannot be the name of an app.
+pub fn refused_name(name: &str) -> Option<String> {
+    if name.is_empty()
+        || name.starts_with('.')
+        || name.contains('/')
+        || name.chars().any(char::is_control)
+    {
+        Some("`name` must not be empty, begin with a dot or hold a slash".to_owned())
+    } else if name.len() > NAME_BYTES_MAX {
+        Some(format!(
+            "`name` is longer than {NAME_BYTES_MAX} bytes, too long for a part of a socket's path"
+        ))
+    } else {
+        None
+    }
+}
+
+fn read_start(object: &Object<'_>) -> Result<Option<Start>, ConfigError> {
+    let script = object.text(&["script", "exec"])?;
+    match (object.map.get("command"), script) {
+        (Some(_), Some(_)) => Err(object.refuse(
+            "command",
+            "`command` and `script` exclude each other; keep one",
+        )),
+        (Some(Value::String(line)), None) => match shell::read(line) {
+            Ok(_) => Ok(Some(Start::Line(line.clone()))),
+            Err(why) => Err(object.refuse("command", why)),
+        },
+        (Some(_), None) => Ok(Some(Start::Words(object.texts(&["command"])?))),
+        (None, Some(script)) => Ok(Some(Start::Script {
+            script,
+            args: object.words(&["args"])?,
+            interpreter: object.text(&["interpreter", "exec_interpreter"])?,
+            interpreter_args: object.words(&[
+                "interpreter_args",
+                "interpreterArgs",
+                "node_args",
+                "nodeArgs",
+            ])?,
+        })),
+        (None, None) => match object.map.get("args") {
+            Some(_) => Err(object.refuse("args", "`args` needs a `script`")),
+            None => Ok(None),
+        },
+    }
+}
+
+fn read_path(object: &Object<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(path) = object.text(&["path"])? else {
+        return Ok(None);
+    };
+    let plain = |b: u8| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}%".contains(&b);
+    let why = if !path.starts_with('/') {
+        "it must begin with a slash"
+    } else if !path.bytes().all(plain) {
+        "it must be plain ASCII without blanks, `?`, `#` or `%`"
+    } else if path.contains("//") || path.split('/').any(|part| part == "." || part == "..") {
+        "it must not hold `//`, `/./` or `/../`"
+    } else {
+        return Ok(Some(path.strip_suffix('/').unwrap_or(&path).to_owned()));
+    };
+    Err(object.refuse("path", format!("`path` is \"{path}\": {why}")))
+}
+
+fn read_hosts(object: &Object<'_>) -> Result<Vec<String>, ConfigError> {
+    let mut hosts = object.texts(&["host", "hosts"])?;
+    for host in &mut hosts {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        if host.is_empty() || !(bracketed || host.bytes().all(plain)) {
+            let key = if object.map.contains_key("host") {
+                "host"
+            } else {
+                "hosts"
+            };
+            return Err(object.refuse(
+                key,
+                format!("`{host}` is not a host name without scheme and port"),
+            ));
+        }
+        *host = host.trim_end_matches('.').to_ascii_lowercase();
+    }
+    Ok(hosts)
+}
+
+fn read_workers(object: &Object<'_>) -> Result<Option<WorkerCount>, ConfigError> {
+    match object.value(&["workers"])? {
+        Some(workers) => Ok(Some(workers)),
+        None => object.value(&["instances"]),
+    }
+}
+
+fn read_port(
+    object: &Object<'_>,
+    env: &BTreeMap<String, String>,
+) -> Result<Option<u16>, ConfigError> {
+    match object.value::<Port>(&["port"])? {
+        Some(Port(port)) => Ok(Some(port)),
+        None => Ok(env.get("PORT").and_then(|text| digits_only(text))),
+    }
+}
+
+/// A port number that is not 0.
+struct Port(u16);
+
+impl std::str::FromStr for Port {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match digits_only(text) {
+            Some(0) | None => Err("expected a port from 1 to 65535".to_owned()),
+            Some(port) => Ok(Port(port)),
+        }
+    }
+}
+
+fn read_policy(object: &Object<'_>) -> Result<Policy, ConfigError> {
+    const NAMES: [&str; 3] = ["round-robin", "least-busy", "ip-hash"];
+    match object.text(&["policy"])?.as_deref() {
+        None | Some("round-robin") => Ok(Policy::RoundRobin),
+        Some("least-busy") => Ok(Policy::LeastBusy),
+        Some("ip-hash") => Ok(Policy::IpHash),
+        Some(other) => Err(object.refuse(
+            "policy",
+            match nearest(other, NAMES) {
+                Some(meant) => format!("unknown policy `{other}`; did you mean `{meant}`?"),
+                None => format!(
+                    "unknown policy `{other}`; it is one of {}",
+                    NAMES.join(", ")
+                ),
+            },
+        )),
+    }
+}
+
+fn read_restart(object: &Object<'_>) -> Result<RestartPolicy, ConfigError> {
+    let usual = RestartPolicy::default();
+    let first = object
+        .time(&["exp_backoff_restart_delay"])?
+        .filter(|time| !time.is_zero());
+    let delay_first = first.unwrap_or(usual.delay_first);
+    Ok(RestartPolicy {
+        min_uptime: object.time(&["min_uptime"])?.unwrap_or(usual.min_uptime),
+        max_restarts: object
+            .number(&["max_restarts"])?
+            .unwrap_or(usual.max_restarts),
+        restart_delay: object
+            .time(&["restart_delay"])?
+            .unwrap_or(usual.restart_delay),
+        delay_first,
+        // A series that starts above the usual end would otherwise shrink.
+        delay_max: usual.delay_max.max(delay_first),
+        errored_delay: usual.errored_delay,
+        stop_exit_codes: object.integers(&["stop_exit_codes", "stop_exit_code"])?,
+    })
+}

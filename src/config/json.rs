@@ -1,0 +1,230 @@
+//! Reads a JSON file so that every complaint can name the line and column. No I/O.
+//!
+//! serde_json says where a syntax error is but forgets where the values were. For complaints about
+//! values the text is walked a second time, which may be slow because it happens at most once.
+
+use serde_json::Value;
+
+/// A place in a JSON text: the keys and indexes that lead to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// Where something is, counted from 1 as editors do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub line: usize,
+    pub column: usize,
+}
+
+/// Parses the text; the error is a sentence and a place.
+pub fn parse(text: &str) -> Result<Value, (Place, String)> {
+    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    serde_json::from_str(body).map_err(|error| {
+        let place = Place {
+            line: error.line(),
+            column: error.column(),
+        };
+        (place, explain(body, &error))
+    })
+}
+
+/// serde_json's words, and for the usual slips what they really are.
+fn explain(text: &str, error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let said = said
+        .split(" at line ")
+        .next()
+        .unwrap_or("not JSON")
+        .to_owned();
+    let line = text
+        .lines()
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or("");
+    let at = error.column().saturating_sub(1);
+    let rest = line.get(at..).unwrap_or("").trim_start();
+    let before = line.get(..at).unwrap_or("").trim_end();
+    if text.trim().is_empty() {
+        "the file is empty".to_owned()
+    } else if rest.starts_with("//") || rest.starts_with("/*") || rest.starts_with('#') {
+        "JSON has no comments; remove it".to_owned()
+    } else if said.contains("trailing comma")
+        || before.ends_with(',') && rest.starts_with([']', '}'])
+    {
+        "a comma stands before the closing bracket; remove it".to_owned()
+    } else if rest.starts_with('\'') {
+        "JSON texts stand in double quotes".to_owned()
+    } else if text.trim_start().starts_with("module.exports") {
+        "this is JavaScript; write the object it exports as JSON".to_owned()
+    } else if said.contains("key must be a string") {
+        "keys stand in double quotes".to_owned()
+    } else {
+        said
+    }
+}
+
+/// Where the value at `path` begins, or where its key begins if the last step is a key.
+/// The text has been parsed before, so that the walk need not judge it.
+pub fn place_of(text: &str, path: &[Step]) -> Option<Place> {
+    let mut walk = Walk {
+        text: text.as_bytes(),
+        at: 0,
+    };
+    let mut offset = 0;
+    for step in path {
+        offset = walk.enter(step)?;
+    }
+    let before = text.get(..offset)?;
+    let line_start = before
+        .rfind('\n')
+        .map_or(0, |newline| newline.saturating_add(1));
+    Some(Place {
+        line: before.matches('\n').count().saturating_add(1),
+        column: before.get(line_start..)?.chars().count().saturating_add(1),
+    })
+}
+
+struct Walk<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Walk<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn step(&mut self) {
+        self.at = self.at.saturating_add(1);
+    }
+
+    /// Passes blanks, commas and colons, and a byte order mark.
+    fn gap(&mut self) {
+        while self
+            .peek()
+            .is_some_and(|b| b" \t\r\n,:\xef\xbb\xbf".contains(&b))
+        {
+            self.step();
+        }
+    }
+
+    /// Passes a string and returns it with its quotes.
+    fn string(&mut self) -> &[u8] {
+        let start = self.at;
+        self.step();
+        while let Some(byte) = self.peek() {
+            self.step();
+            match byte {
+                b'\\' => self.step(),
+                b'"' => break,
+                _ => {}
+            }
+        }
+        self.text.get(start..self.at).unwrap_or(b"")
+    }
+
+    /// Passes one value of any kind.
+    fn value(&mut self) {
+        let mut depth = 0usize;
+        self.gap();
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' => drop(self.string()),
+                b'{' | b'[' => {
+                    depth = depth.saturating_add(1);
+                    self.step();
+                }
+                b'}' | b']' if depth == 0 => return,
+                b'}' | b']' => {
+                    depth = depth.saturating_sub(1);
+                    self.step();
+                }
+                b',' if depth == 0 => return,
+                _ => {
+                    self.step();
+                    continue;
+                }
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Goes to the value that `step` names in the container that comes next. Returns where its
+    /// key, or the value itself in an array, begins.
+    fn enter(&mut self, step: &Step) -> Option<usize> {
+        self.gap();
+        let opening = self.peek()?;
+        self.step();
+        let mut index = 0usize;
+        loop {
+            self.gap();
+            let start = self.at;
+            match (opening, self.peek()?) {
+                (_, b'}' | b']') => return None,
+                (b'{', _) => {
+                    let key: Option<String> = serde_json::from_slice(self.string()).ok();
+                    self.gap();
+                    if matches!(step, Step::Key(wanted) if Some(wanted) == key.as_ref()) {
+                        return Some(start);
+                    }
+                }
+                (b'[', _) if matches!(step, Step::Index(wanted) if *wanted == index) => {
+                    return Some(start);
+                }
+                (b'[', _) => index = index.saturating_add(1),
+                (_, _) => return None,
+            }
+            self.value();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_named_with_their_place() {
+        let table = [
+            ("", 0, "empty"),
+            ("{\n  // a comment\n}", 2, "no comments"),
+            ("{\"a\": 1,\n}", 2, "comma"),
+            ("[1,]", 1, "comma"),
+            ("{\n\"a\": 'b'}", 2, "double quotes"),
+            ("{a: 1}", 1, "double quotes"),
+            ("module.exports = {}", 1, "JavaScript"),
+            ("{\"a\": 1\n\"b\": 2}", 2, "expected"),
+        ];
+        for (text, line, part) in table {
+            let (place, message) = parse(text).expect_err(text);
+            assert!(message.contains(part), "{text}: {message}");
+            assert!(line == 0 || place.line == line, "{text}: {place:?}");
+        }
+    }
+
+    #[test]
+    fn places_of_keys_and_items() {
+        let text = "{\n  \"x\": {\"apps\": [1, \"}\\\"\"]},\n  \"apps\": [\n    {\"a\": [1, {}], \"b\": \"c\"},\n    { \"instnaces\": 4 }\n  ]\n}";
+        let key = |k: &str| Step::Key(k.to_owned());
+        let table = [
+            (vec![key("apps")], Some((3, 3))),
+            (vec![key("apps"), Step::Index(1)], Some((5, 5))),
+            (
+                vec![key("apps"), Step::Index(1), key("instnaces")],
+                Some((5, 7)),
+            ),
+            (vec![key("apps"), Step::Index(0), key("b")], Some((4, 20))),
+            (vec![key("apps"), Step::Index(2)], None),
+            (vec![key("none")], None),
+            (vec![Step::Index(0)], None),
+        ];
+        for (path, place) in table {
+            let found = place_of(text, &path).map(|p| (p.line, p.column));
+            assert_eq!(found, place, "{path:?}");
+        }
+    }
+}

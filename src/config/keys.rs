@@ -1,0 +1,405 @@
+//! The keys of one app in a configuration: one item for each, with what we do about it. The
+//! refusal of misspelt keys, the warnings, and the README's table all follow from this list.
+
+use serde_json::Value;
+
+/// What a key does here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// As documented, by pm2 or by us.
+    Honoured,
+    /// Accepted in silence, because what it asks for holds here anyway.
+    Always,
+    /// Nothing needs to be done for this value (JSON); any other value is warned about.
+    OnlyIf(&'static str),
+    /// Known, not honoured, and warned about.
+    Ignored,
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    /// Other spellings that pm2 accepts.
+    pub aliases: &'static [&'static str],
+    pub treatment: Treatment,
+    pub help: &'static str,
+}
+
+const fn key(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    treatment: Treatment,
+    help: &'static str,
+) -> Key {
+    Key {
+        name,
+        aliases,
+        treatment,
+        help,
+    }
+}
+
+use Treatment::{Always, Honoured, Ignored, OnlyIf};
+
+pub const KEYS: &[Key] = &[
+    // Ours.
+    key(
+        "command",
+        &[],
+        Honoured,
+        "how a worker starts: a line, or an array of words; may hold {socket} and {port}",
+    ),
+    key(
+        "path",
+        &[],
+        Honoured,
+        "path prefix that belongs to the app; \"/\" makes it the default app",
+    ),
+    key(
+        "host",
+        &["hosts"],
+        Honoured,
+        "host name, or an array of them, that belongs to the app",
+    ),
+    key(
+        "workers",
+        &[],
+        Honoured,
+        "number of workers, \"max\" for one a core, -1 for one less; before instances",
+    ),
+    key(
+        "policy",
+        &[],
+        Honoured,
+        "who gets a request without a session: round-robin, least-busy, ip-hash",
+    ),
+    key(
+        "session_cookies",
+        &["session_cookie"],
+        Honoured,
+        "names of cookies by which the app knows a session",
+    ),
+    key(
+        "answer_timeout",
+        &[],
+        Honoured,
+        "seconds a worker may be silent before 504; 0: no limit",
+    ),
+    // pm2's, honoured.
+    key(
+        "name",
+        &[],
+        Honoured,
+        "name of the app; default: the script's or folder's name",
+    ),
+    key(
+        "script",
+        &["exec"],
+        Honoured,
+        "file to start, or a program on the PATH such as npm",
+    ),
+    key(
+        "args",
+        &[],
+        Honoured,
+        "arguments: an array, or a line split at blanks",
+    ),
+    key(
+        "cwd",
+        &[],
+        Honoured,
+        "working directory, from the configuration file's own; default: that one",
+    ),
+    key(
+        "interpreter",
+        &["exec_interpreter"],
+        Honoured,
+        "program that runs the script; \"none\": the script itself",
+    ),
+    key(
+        "interpreter_args",
+        &["interpreterArgs", "node_args", "nodeArgs"],
+        Honoured,
+        "arguments before the script",
+    ),
+    key(
+        "instances",
+        &[],
+        Honoured,
+        "number of workers, \"max\" or 0 for one a core, -1 for one less",
+    ),
+    key(
+        "env",
+        &[],
+        Honoured,
+        "environment variables; env_NAME comes on top with --env NAME",
+    ),
+    key(
+        "port",
+        &[],
+        Honoured,
+        "what PORT and {port} say; the real socket is ours",
+    ),
+    key(
+        "min_uptime",
+        &[],
+        Honoured,
+        "ms, or \"10s\": a life that ends before this is a failed start",
+    ),
+    key(
+        "max_restarts",
+        &[],
+        Honoured,
+        "failed starts in a row after which the pace gets slow, never a final stop",
+    ),
+    key("restart_delay", &[], Honoured, "ms before every restart"),
+    key(
+        "exp_backoff_restart_delay",
+        &[],
+        Honoured,
+        "ms before the first restart after a failed start; doubles from there",
+    ),
+    key(
+        "kill_timeout",
+        &[],
+        Honoured,
+        "ms between the polite stop and SIGKILL",
+    ),
+    key(
+        "wait_ready",
+        &[],
+        Honoured,
+        "ready only after process.send('ready') as well",
+    ),
+    key(
+        "listen_timeout",
+        &[],
+        Honoured,
+        "ms after which a worker that does not listen is killed",
+    ),
+    key(
+        "stop_exit_codes",
+        &["stop_exit_code"],
+        Honoured,
+        "exit codes after which a worker stays stopped",
+    ),
+    // pm2's, where what they ask for is our way anyway.
+    key(
+        "exec_mode",
+        &[],
+        Always,
+        "fork and cluster are the same here: every worker has its own socket",
+    ),
+    key(
+        "shutdown_with_message",
+        &[],
+        Always,
+        "the 'shutdown' message is always sent first",
+    ),
+    key("force", &[], Always, "every entry is started"),
+    key(
+        "merge_logs",
+        &["combine_logs"],
+        OnlyIf("true"),
+        "all workers' lines go to one log",
+    ),
+    key(
+        "autorestart",
+        &[],
+        OnlyIf("true"),
+        "a worker is always restarted",
+    ),
+    key(
+        "treekill",
+        &[],
+        OnlyIf("true"),
+        "the whole process group is ended",
+    ),
+    key(
+        "instance_var",
+        &[],
+        OnlyIf("\"NODE_APP_INSTANCE\""),
+        "the instance's number is in NODE_APP_INSTANCE",
+    ),
+    key("watch", &[], OnlyIf("false"), "files are not watched"),
+    key(
+        "source_map_support",
+        &[],
+        OnlyIf("false"),
+        "use Node's --enable-source-maps in interpreter_args",
+    ),
+    key(
+        "disable_source_map_support",
+        &[],
+        OnlyIf("true"),
+        "see source_map_support",
+    ),
+    key(
+        "vizion",
+        &[],
+        Always,
+        "pm2's version metadata; nothing to do",
+    ),
+    key(
+        "pmx",
+        &["automation"],
+        Always,
+        "pm2's instrumentation; nothing to do",
+    ),
+    key("trace", &[], OnlyIf("false"), "pm2's instrumentation"),
+    key(
+        "disable_trace",
+        &[],
+        Always,
+        "pm2's instrumentation; nothing to do",
+    ),
+    key("windowsHide", &[], Always, "Windows only"),
+    key("write", &[], Always, "pm2's own bookkeeping"),
+    key("username", &[], Always, "pm2's own bookkeeping"),
+    key("namespace", &[], Always, "a label of pm2's lists"),
+    key(
+        "time",
+        &[],
+        OnlyIf("false"),
+        "our log lines have a time of their own",
+    ),
+    // pm2's, not honoured.
+    key("ignore_watch", &[], Ignored, "see watch"),
+    key("watch_options", &[], Ignored, "see watch"),
+    key("watch_delay", &[], Ignored, "see watch"),
+    key(
+        "max_memory_restart",
+        &[],
+        Ignored,
+        "restart above this much memory",
+    ),
+    key("cron_restart", &["cron"], Ignored, "restart at times"),
+    key(
+        "log_date_format",
+        &[],
+        Ignored,
+        "format of times in the log",
+    ),
+    key(
+        "out_file",
+        &["out", "output", "out_log"],
+        Ignored,
+        "file for standard output",
+    ),
+    key(
+        "error_file",
+        &["error", "err", "err_file", "err_log"],
+        Ignored,
+        "file for standard error",
+    ),
+    key("log_file", &["log"], Ignored, "file for both"),
+    key("log_type", &[], Ignored, "format of the log"),
+    key(
+        "disable_logs",
+        &[],
+        OnlyIf("false"),
+        "workers' lines are always taken",
+    ),
+    key(
+        "pid_file",
+        &["pid"],
+        Ignored,
+        "file for the worker's process id",
+    ),
+    key("uid", &["user"], Ignored, "user to run as"),
+    key("gid", &[], Ignored, "group to run as"),
+    key(
+        "increment_var",
+        &[],
+        Ignored,
+        "variable that grows with each instance",
+    ),
+    key(
+        "filter_env",
+        &[],
+        OnlyIf("false"),
+        "names of variables to keep from the worker",
+    ),
+    key(
+        "append_env_to_name",
+        &[],
+        OnlyIf("false"),
+        "add the environment's name to the app's",
+    ),
+    key("name_prefix", &[], Ignored, "text before the name"),
+    key("install_url", &[], Ignored, "pm2 modules only"),
+    key("execute_command", &[], Ignored, "pm2 modules only"),
+    key("post_update", &[], Ignored, "commands after a pull"),
+    key(
+        "kill_retry_time",
+        &[],
+        Ignored,
+        "how often pm2 looks whether a process has ended",
+    ),
+    key("v8", &[], Ignored, "pm2's instrumentation"),
+    key(
+        "event_loop_inspector",
+        &[],
+        Ignored,
+        "pm2's instrumentation",
+    ),
+    key("deep_monitoring", &[], Ignored, "pm2's instrumentation"),
+    key("io", &[], Ignored, "pm2's instrumentation"),
+];
+
+/// The key of this name, or of which this is another spelling.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter()
+        .find(|key| key.name == name || key.aliases.contains(&name))
+}
+
+/// Every accepted spelling.
+pub fn spellings() -> impl Iterator<Item = &'static str> {
+    KEYS.iter()
+        .flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()))
+}
+
+impl Key {
+    /// The warning that this value deserves, if any.
+    pub fn warning(&self, written: &str, value: &Value) -> Option<String> {
+        match self.treatment {
+            Honoured | Always => None,
+            OnlyIf(same) if value.to_string() == same => None,
+            OnlyIf(_) | Ignored => Some(format!("`{written}` is not honoured ({})", self.help)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_stands_for_two_keys() {
+        let mut all: Vec<_> = spellings().collect();
+        all.sort_unstable();
+        let count = all.len();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn only_what_differs_from_our_way_is_warned_about() {
+        let table = [
+            ("watch", "false", false),
+            ("watch", "[\"src\"]", true),
+            ("combine_logs", "true", false),
+            ("merge_logs", "false", true),
+            ("max_memory_restart", "\"1G\"", true),
+            ("exec_mode", "\"fork\"", false),
+            ("instances", "4", false),
+            ("instance_var", "\"NODE_APP_INSTANCE\"", false),
+        ];
+        for (name, value, warned) in table {
+            let value = serde_json::from_str(value).expect("JSON of the table");
+            let warning = find(name).expect(name).warning(name, &value);
+            assert_eq!(warning.is_some(), warned, "{name}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The options of `run` and `check`: one item for each, with name, value, default, unit and
+//! sentence. Everything else follows from this table: the struct that argh fills, the defaults,
+//! `--help`, the keys of the configuration file (the same names with `_`), and the README's table,
+//! which a test compares with `--help`. Nothing is applied here; `config::plan` does that.
+
+use super::values::{Bytes, Count, Deadline, ListenAddr, LogLevel, Seconds, Threads, WorkerCount};
+use std::path::PathBuf;
+
+/// One option as `--help` and the documents show it.
+#[derive(Debug)]
+pub struct OptionItem {
+    pub group: &'static str,
+    /// Field name: with `_` in the configuration file, with `-` on the command line.
+    pub key: &'static str,
+    /// What stands for the value in the help.
+    pub value: &'static str,
+    /// Empty if the default is said by `otherwise`.
+    pub default: &'static str,
+    /// What happens without the option, if that is not a plain value.
+    pub otherwise: &'static str,
+    pub help: &'static str,
+    pub repeatable: bool,
+}
+
+impl OptionItem {
+    pub fn flag(&self) -> String {
+        format!("--{}", self.key.replace('_', "-"))
+    }
+}
+
+macro_rules! options {
+    ($(
+        [$group:literal]
+        $( $key:ident: $kind:ident<$type:ty> = $value:literal, default $default:literal,
+           otherwise $otherwise:literal, $help:tt; )*
+    )*) => {
+        /// What the user typed. Nothing is filled in: an option that was not given is absent.
+        #[derive(argh::FromArgs, Clone, Debug, Default)]
+        /// options of run and check
+        pub struct Options {
+            $($( #[argh(option)] #[doc = $help] pub $key: $kind<$type>, )*)*
+        }
+
+        /// Every option, in the order of the help.
+        pub const OPTIONS: &[OptionItem] = &[
+            $($( OptionItem {
+                group: $group,
+                key: stringify!($key),
+                value: $value,
+                default: $default,
+                otherwise: $otherwise,
+                help: $help,
+                repeatable: options!(@repeatable $kind),
+            }, )*)*
+        ];
+
+        impl Options {
+            /// Each option from here, or else from `lesser`: the command line beats the file.
+            pub fn or(self, lesser: Options) -> Options {
+                Options { $($( $key: options!(@or $kind, self.$key, lesser.$key), )*)* }
+            }
+        }
+    };
+    (@repeatable Vec) => { true };
+    (@repeatable Option) => { false };
+    (@or Vec, $first:expr, $second:expr) => { if $first.is_empty() { $second } else { $first } };
+    (@or Option, $first:expr, $second:expr) => { $first.or($second) };
+}
+
+options! {
+    ["What to run"]
+    apps: Option<PathBuf> = "DIR", default "apps", otherwise "",
+        "folder of apps; every folder in it that says how it starts is an app";
+    config: Option<PathBuf> = "FILE", default "", otherwise "the folder of --apps decides",
+        "pm2-style JSON file that describes the apps, instead of a folder";
+    env: Option<String> = "NAME", default "", otherwise "env alone",
+        "take env_NAME of each app in the configuration in addition to its env";
+    workers: Option<WorkerCount> = "N|max", default "", otherwise "one a core, at least two",
+        "workers of an app that does not say itself";
+
+    ["Where to listen and what to write"]
+    listen: Vec<ListenAddr> = "ADDR", default "127.0.0.1:8000", otherwise "",
+        "HOST:PORT or unix:PATH to take requests on, repeatable; port 0 picks a free one";
+    run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root, else sidekeeper in $XDG_RUNTIME_DIR or /tmp",
+        "directory for the workers' sockets and our state; made with mode 0700";
+    address_file: Option<PathBuf> = "FILE", default "", otherwise "not written",
+        "file that gets the bound addresses, one a line, when every app has a ready worker";
+    pid_file: Option<PathBuf> = "FILE", default "", otherwise "not written",
+        "file that gets our process id and is removed when we end";
+    log_level: Option<LogLevel> = "LEVEL", default "info", otherwise "",
+        "how much goes to stderr: error, warn, info, debug or trace";
+
+    ["Threads and counts"]
+    threads: Option<Threads> = "N", default "", otherwise "one a core",
+        "pool threads; none of them ever waits for a peer";
+    relay_threads_max: Option<Threads> = "N", default "512", otherwise "",
+        "threads that copy slow bodies and streaming tunnels; beyond them new ones get 503";
+    connections_max: Option<Count> = "N", default "", otherwise "as many as the descriptor limit carries",
+        "client connections open at once; further ones wait in the backlog";
+    requests_per_connection_max: Option<Count> = "N", default "", otherwise "no limit",
+        "requests on one client connection before it is closed with its answer";
+
+    ["Sizes of requests"]
+    head_bytes_max: Option<Bytes> = "BYTES", default "32k", otherwise "",
+        "longest request or response head; a longer request gets 431";
+    head_fields_max: Option<Count> = "N", default "100", otherwise "",
+        "most fields in a head; a request with more gets 431";
+    target_bytes_max: Option<Bytes> = "BYTES", default "8k", otherwise "",
+        "longest request target (path and query); a longer one gets 414";
+    body_bytes_max: Option<Bytes> = "BYTES", default "0", otherwise "",
+        "longest request body; a longer one gets 413; 0: no limit, for bodies are streamed, never held";
+
+    ["Deadlines, in seconds (fractions allowed)"]
+    head_timeout: Option<Deadline> = "SECONDS", default "10", otherwise "",
+        "for a whole request head from its first byte, whatever trickles in; then 408";
+    body_timeout: Option<Deadline> = "SECONDS", default "30", otherwise "",
+        "for the next bytes of a request body; then 408";
+    answer_timeout: Option<Seconds> = "SECONDS", default "120", otherwise "",
+        "for a worker's next bytes of an answer; then 504; an app may set its own; 0: no limit";
+    keepalive_timeout: Option<Seconds> = "SECONDS", default "75", otherwise "",
+        "for the next request on a kept connection; 0: close after each answer";
+    tunnel_idle_timeout: Option<Seconds> = "SECONDS", default "90", otherwise "",
+        "for the next bytes of a WebSocket in either direction; 0: no limit";
+    write_timeout: Option<Deadline> = "SECONDS", default "30", otherwise "",
+        "for a peer to take any of the bytes that we have for it; then it is cut off";
+    half_close_timeout: Option<Deadline> = "SECONDS", default "3", otherwise "",
+        "for the second side of a tunnel to end after the first has";
+    shutdown_timeout: Option<Seconds> = "SECONDS", default "30", otherwise "",
+        "for what is in flight when we are asked to stop; 0: cut at once";
+}
+
+/// The option that is called `key` in the configuration file.
+pub fn by_key(key: &str) -> Option<&'static OptionItem> {
+    OPTIONS.iter().find(|item| item.key == key)
+}
+
+/// The option that is called `flag` on the command line.
+pub fn by_flag(flag: &str) -> Option<&'static OptionItem> {
+    OPTIONS.iter().find(|item| item.flag() == flag)
+}
+
+/// Reads options from words of the form `--name value`. The words have been told apart by the
+/// caller already, so that what argh can still object to is a value or a repetition.
+pub fn parse(words: &[&str]) -> Result<Options, String> {
+    <Options as argh::FromArgs>::from_args(&["sidekeeper"], words).map_err(|exit| {
+        exit.output
+            .lines()
+            .next()
+            .unwrap_or("unreadable option")
+            .trim()
+            .to_owned()
+    })
+}
+
+/// The options with every plain default of the table filled in.
+pub fn with_defaults(given: Options) -> Options {
+    let flags: Vec<String> = OPTIONS.iter().map(OptionItem::flag).collect();
+    let words: Vec<&str> = OPTIONS
+        .iter()
+        .zip(&flags)
+        .filter(|(item, _)| !item.default.is_empty())
+        .flat_map(|(item, flag)| [flag.as_str(), item.default])
+        .collect();
+    given.or(parse(&words).expect("the table's defaults are read by a test"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_of_the_table_can_be_read() {
+        let filled = with_defaults(Options::default());
+        assert_eq!(filled.apps, Some(PathBuf::from("apps")));
+        assert_eq!(filled.listen.len(), 1);
+        assert!(filled.head_timeout.is_some() && filled.workers.is_none());
+    }
+
+    #[test]
+    fn every_option_says_its_default_and_has_a_sentence() {
+        for item in OPTIONS {
+            assert!(
+                item.default.is_empty() != item.otherwise.is_empty(),
+                "{}",
+                item.key
+            );
+            assert!(
+                item.help.len() > 20 && !item.help.ends_with('.'),
+                "{}",
+                item.key
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_given_beats_the_default() {
+        let given = parse(&["--listen", "unix:/x", "--head-timeout", "0.5"]).expect("good options");
+        let filled = with_defaults(given);
+        assert_eq!(filled.listen, ["unix:/x".parse().expect("an address")]);
+        assert_eq!(filled.head_timeout.map(|d| d.0.as_millis()), Some(500));
+    }
+
+    #[test]
+    fn refusals_name_the_option_and_what_is_expected() {
+        for (words, part) in [
+            (["--head-timeout", "0"], "above 0"),
+            (["--threads", "none"], "whole number"),
+            (["--listen", "8000"], "127.0.0.1:8000"),
+        ] {
+            let message = parse(&words).expect_err("a bad value");
+            assert!(
+                message.contains(words[0]) && message.contains(part),
+                "{message}"
+            );
+        }
+        assert!(parse(&["--threads", "1", "--threads", "2"]).is_err());
+    }
+}

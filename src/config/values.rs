@@ -1,0 +1,427 @@
+//! The values that options and configuration keys take: how each is read from text and what it
+//! refuses. No I/O. The messages end in what to write instead, because the reader of a refusal
+//! is a person with a command line in front of them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The longest time that an option may name: a week. Longer ones are typing errors, and far
+/// longer ones would overflow the arithmetic of deadlines.
+const SECONDS_MAX: f64 = 7.0 * 24.0 * 3600.0;
+/// The most workers one app may have.
+pub const WORKERS_MAX: u32 = 512;
+/// The most threads that an option may ask for.
+const THREADS_MAX: u32 = 4096;
+
+/// A time in seconds, fractions allowed; 0 has a meaning of its own at each option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub Duration);
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // `f64` also reads `inf`, `NaN`, `1e9` and `+5`; a time is digits and at most one point.
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        let points = text.bytes().filter(|b| *b == b'.').count();
+        let plain = digits >= 1 && points <= 1 && digits.saturating_add(points) == text.len();
+        match text.parse::<f64>() {
+            Ok(secs) if plain && secs <= SECONDS_MAX => Ok(Seconds(Duration::from_secs_f64(secs))),
+            Ok(_) if plain => Err("at most a week (604800 seconds) makes sense here".to_owned()),
+            Ok(_) | Err(_) => Err("expected seconds, such as 10 or 0.5".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.as_secs_f64())
+    }
+}
+
+/// A time that must not be 0, because without this deadline a silent peer would hold us for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(pub Duration);
+
+impl FromStr for Deadline {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Seconds(time) = text.parse()?;
+        if time.is_zero() {
+            return Err("this deadline cannot be switched off; name a time above 0".to_owned());
+        }
+        Ok(Deadline(time))
+    }
+}
+
+/// A number of bytes: `65536`, `64k`, `10m`, `2g` (powers of 1024).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected a number of bytes, such as 65536, 64k or 10m".to_owned();
+        let (digits, unit) = match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
+            digits if digits.len() == text.len() => (digits, 1),
+            digits => match text
+                .get(digits.len()..)
+                .map(str::to_ascii_lowercase)
+                .as_deref()
+            {
+                Some("k") => (digits, 1 << 10),
+                Some("m") => (digits, 1 << 20),
+                Some("g") => (digits, 1u64 << 30),
+                Some(_) | None => return Err(expected()),
+            },
+        };
+        let number: u64 = digits_only(digits).ok_or_else(expected)?;
+        number
+            .checked_mul(unit)
+            .map(Bytes)
+            .ok_or_else(|| "that is more than can be counted".to_owned())
+    }
+}
+
+/// A number of things of which there must be at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u32);
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match digits_only(text) {
+            Some(0) => Err("at least 1 is needed".to_owned()),
+            Some(number) => Ok(Count(number)),
+            None => Err("expected a whole number above 0".to_owned()),
+        }
+    }
+}
+
+/// A number of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads(pub u32);
+
+impl FromStr for Threads {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<Count>()? {
+            Count(number) if number <= THREADS_MAX => Ok(Threads(number)),
+            Count(_) => Err(format!("at most {THREADS_MAX} threads")),
+        }
+    }
+}
+
+/// How many workers an app gets, before the cores have been counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerCount {
+    Exactly(u32),
+    /// One a core, less this many, at least one: pm2's `"max"`, `0`, `-1`.
+    CoresMinus(u32),
+}
+
+impl WorkerCount {
+    /// pm2's `instances` as a number.
+    pub fn from_number(number: i64) -> Result<Self, String> {
+        let size = u32::try_from(number.unsigned_abs()).unwrap_or(u32::MAX);
+        match number {
+            1.. if size <= WORKERS_MAX => Ok(WorkerCount::Exactly(size)),
+            1.. => Err(format!("at most {WORKERS_MAX} workers an app")),
+            ..=0 => Ok(WorkerCount::CoresMinus(size)),
+        }
+    }
+
+    pub fn on(self, cores: u32) -> u32 {
+        match self {
+            WorkerCount::Exactly(number) => number,
+            WorkerCount::CoresMinus(less) => cores.saturating_sub(less).clamp(1, WORKERS_MAX),
+        }
+    }
+}
+
+impl FromStr for WorkerCount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected a number from 1 to {WORKERS_MAX}, or max");
+        let unsigned = text.strip_prefix('-').unwrap_or(text);
+        if text == "max" {
+            return Ok(WorkerCount::CoresMinus(0));
+        }
+        let size: u32 = digits_only(unsigned).ok_or_else(expected)?;
+        let number = i64::from(size);
+        WorkerCount::from_number(if unsigned.len() < text.len() {
+            -number
+        } else {
+            number
+        })
+    }
+}
+
+/// An address to listen on, as typed. A host name is looked up when it is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// `HOST:PORT`; an IPv6 host stands in brackets.
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+impl FromStr for ListenAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err("a path must follow `unix:`".to_owned()),
+                path => Ok(ListenAddr::Unix(PathBuf::from(path))),
+            };
+        }
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return Err(match digits_only::<u16>(text) {
+                Some(port) => format!("expected HOST:PORT; did you mean 127.0.0.1:{port}?"),
+                None => "expected HOST:PORT or unix:PATH".to_owned(),
+            });
+        };
+        if digits_only::<u16>(port).is_none() {
+            return Err("the port must be a number from 0 to 65535".to_owned());
+        }
+        match host {
+            "" => Err(format!(
+                "a host is missing; every address of the machine is 0.0.0.0:{port}"
+            )),
+            "*" => Err(format!(
+                "every address of the machine is written 0.0.0.0:{port}"
+            )),
+            // Without brackets nobody can tell the address from the port.
+            host if host.contains(':') && !host.starts_with('[') => Err(format!(
+                "an IPv6 address stands in brackets: [{host}]:{port}"
+            )),
+            host if host.starts_with('[') => {
+                let inner = host
+                    .strip_prefix('[')
+                    .and_then(|h| h.strip_suffix(']'))
+                    .unwrap_or("");
+                match inner.parse::<IpAddr>() {
+                    Ok(IpAddr::V6(_)) => Ok(ListenAddr::Tcp(text.to_owned())),
+                    Ok(IpAddr::V4(_)) | Err(_) => {
+                        Err("no IPv6 address stands in the brackets".to_owned())
+                    }
+                }
+            }
+            _ => Ok(ListenAddr::Tcp(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddr::Tcp(addr) => f.write_str(addr),
+            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLevel(pub log::LevelFilter);
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "error" => Ok(LogLevel(log::LevelFilter::Error)),
+            "warn" => Ok(LogLevel(log::LevelFilter::Warn)),
+            "info" => Ok(LogLevel(log::LevelFilter::Info)),
+            "debug" => Ok(LogLevel(log::LevelFilter::Debug)),
+            "trace" => Ok(LogLevel(log::LevelFilter::Trace)),
+            other => Err(
+                match super::suggest::nearest(other, ["error", "warn", "info", "debug", "trace"]) {
+                    Some(level) => format!("did you mean {level}?"),
+                    None => "expected error, warn, info, debug or trace".to_owned(),
+                },
+            ),
+        }
+    }
+}
+
+/// A number that is written in digits alone: `"+5".parse::<u64>()` is 5, which we do not want.
+pub fn digits_only<N: FromStr>(text: &str) -> Option<N> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+/// pm2's times: a number is milliseconds, a text may end in `ms`, `s`, `m` or `h`.
+pub fn pm2_time(text: &str) -> Option<Duration> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_millis: u64 = match text.get(number.len()..)? {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    let millis = digits_only::<u64>(number)?.checked_mul(unit_millis)?;
+    let time = Duration::from_millis(millis);
+    (time.as_secs_f64() <= SECONDS_MAX).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds() {
+        let good = [
+            ("0", 0),
+            ("10", 10_000),
+            ("0.5", 500),
+            (".25", 250),
+            ("1.", 1000),
+            ("604800", 604_800_000),
+        ];
+        for (text, millis) in good {
+            assert_eq!(
+                text.parse(),
+                Ok(Seconds(Duration::from_millis(millis))),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            ".",
+            "-1",
+            "+1",
+            "NaN",
+            "inf",
+            "1e3",
+            "1s",
+            "1.2.3",
+            "604801",
+            "99999999999999999999999",
+            " 1",
+        ] {
+            assert!(text.parse::<Seconds>().is_err(), "{text:?}");
+        }
+        assert!("0".parse::<Deadline>().is_err());
+        assert!("0.0".parse::<Deadline>().is_err());
+        assert_eq!("0.1".parse(), Ok(Deadline(Duration::from_millis(100))));
+    }
+
+    #[test]
+    fn bytes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("16384", 16384),
+            ("64k", 65536),
+            ("1M", 1 << 20),
+            ("2g", 2u64 << 30),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+        }
+        for text in [
+            "",
+            "k",
+            "-1",
+            "1kb",
+            "1.5m",
+            "+1",
+            "99999999999g",
+            "18446744073709551616",
+        ] {
+            assert!(text.parse::<Bytes>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn worker_counts() {
+        let table = [
+            ("1", 1),
+            ("4", 4),
+            ("max", 8),
+            ("0", 8),
+            ("-1", 7),
+            ("-100", 1),
+            ("512", 512),
+        ];
+        for (text, workers) in table {
+            assert_eq!(
+                text.parse::<WorkerCount>().map(|w| w.on(8)),
+                Ok(workers),
+                "{text}"
+            );
+        }
+        for text in ["", "-", "four", "+4", "4.5", "513", "99999999999", "MAX"] {
+            assert!(text.parse::<WorkerCount>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses() {
+        for text in [
+            "127.0.0.1:8000",
+            "localhost:0",
+            "[::1]:80",
+            "0.0.0.0:65535",
+            "unix:/run/x.sock",
+        ] {
+            assert_eq!(
+                text.parse::<ListenAddr>().map(|a| a.to_string()),
+                Ok(text.to_owned())
+            );
+        }
+        let bad = [
+            ("8000", "did you mean 127.0.0.1:8000?"),
+            (":8000", "0.0.0.0:8000"),
+            ("*:8000", "0.0.0.0:8000"),
+            ("::1:8000", "[::1]:8000"),
+            ("[::1:8000", "brackets"),
+            ("[1.2.3.4]:8000", "no IPv6"),
+            ("host:http", "number"),
+            ("host:65536", "65535"),
+            ("host", "HOST:PORT"),
+            ("unix:", "path"),
+        ];
+        for (text, part) in bad {
+            let message = text.parse::<ListenAddr>().expect_err(text);
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn times_as_pm2_writes_them() {
+        for (text, millis) in [
+            ("1000", 1000),
+            ("10s", 10_000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("5ms", 5),
+        ] {
+            assert_eq!(
+                pm2_time(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+        for text in ["", "s", "-1", "1d", "1.5s", "99999999999999999999", "9999h"] {
+            assert_eq!(pm2_time(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn log_levels() {
+        assert_eq!("warn".parse(), Ok(LogLevel(log::LevelFilter::Warn)));
+        assert_eq!(
+            "wran".parse::<LogLevel>(),
+            Err("did you mean warn?".to_owned())
+        );
+    }
+}
