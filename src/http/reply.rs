@@ -1,1 +1,270 @@
+//! The answers we give ourselves: complete, small, and silent about our insides.
+//!
+//! Each is one sentence of plain text with its length. Why it was given belongs into the log.
 
+use super::date::Date;
+use super::field::push_decimal;
+use super::head::Version;
+use super::request::Method;
+
+/// One answer of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// The connection closes after it, and the answer says so.
+    pub close: bool,
+    /// To a HEAD request: the same head, no body (RFC 9110 9.3.2).
+    pub head: bool,
+    /// Seconds after which asking again makes sense (RFC 9110 10.2.3).
+    pub retry_after: Option<u32>,
+    /// The client's.
+    pub version: Version,
+    /// RFC 9110 6.6.1 obliges whoever answers 4xx and has a clock to send one.
+    pub date: Option<Date>,
+}
+
+/// Appends the whole answer.
+pub fn write(out: &mut Vec<u8>, answer: &Answer) {
+    write_with(out, answer, b"");
+}
+
+/// TRACE or OPTIONS with `Max-Forwards: 0`: we are the final recipient (RFC 9110 7.6.2) and say
+/// what may be asked. TRACE itself is not among it: it would show a page the cookies that are
+/// hidden from it. `answer.status` is set here.
+pub fn write_final_recipient(out: &mut Vec<u8>, method: &Method, answer: &Answer) {
+    let status = match method {
+        Method::Options => 200,
+        Method::Trace
+        | Method::Get
+        | Method::Head
+        | Method::Post
+        | Method::Put
+        | Method::Delete
+        | Method::Patch
+        | Method::Other(_) => 405,
+    };
+    let answer = Answer { status, ..*answer };
+    write_with(
+        out,
+        &answer,
+        b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
+    );
+}
+
+fn write_with(out: &mut Vec<u8>, answer: &Answer, fields: &[u8]) {
+    let phrase = reason_phrase(answer.status).as_bytes();
+    let sentence = sentence(answer.status).as_bytes();
+    write_status_line(out, answer.status);
+    // RFC 9110 8.6: neither a length nor a body in 1xx, 204 and 304.
+    let bodyless = matches!(answer.status, 100..200 | 204 | 304);
+    if !bodyless {
+        out.extend_from_slice(b"Content-Type: text/plain\r\nContent-Length: ");
+        push_decimal(out, (phrase.len() + 2 + sentence.len() + 1) as u64);
+        // What went wrong now may be right a moment later.
+        out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
+    }
+    out.extend_from_slice(fields);
+    if let Some(secs) = answer.retry_after {
+        out.extend_from_slice(b"Retry-After: ");
+        push_decimal(out, u64::from(secs));
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(date) = answer.date {
+        date.push_field(out);
+    }
+    out.extend_from_slice(match (answer.close, answer.version) {
+        (true, _) => b"Connection: close\r\n",
+        (false, Version::Http10) => b"Connection: keep-alive\r\n",
+        (false, Version::Http11) => b"",
+    });
+    out.extend_from_slice(b"\r\n");
+    if !answer.head && !bodyless {
+        out.extend_from_slice(phrase);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(sentence);
+        out.push(b'\n');
+    }
+}
+
+/// Appends what engine.io answers to a session that it does not know, so that its client begins a
+/// new one at once. To an upgrade it writes plain text and closes.
+pub fn write_unknown_session(out: &mut Vec<u8>, upgrade: bool, close: bool) {
+    let (kind, body): (&[u8], &[u8]) = if upgrade {
+        (b"text/html", b"Session ID unknown")
+    } else {
+        (
+            b"application/json",
+            br#"{"code":1,"message":"Session ID unknown"}"#,
+        )
+    };
+    write_status_line(out, 400);
+    if close || upgrade {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"Content-Type: ");
+    out.extend_from_slice(kind);
+    out.extend_from_slice(b"\r\nContent-Length: ");
+    push_decimal(out, body.len() as u64);
+    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(body);
+}
+
+fn write_status_line(out: &mut Vec<u8>, status: u16) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_decimal(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The reason phrase of a status that we may answer ourselves.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        204 => "No Content",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+/// What a person is told.
+fn sentence(status: u16) -> &'static str {
+    match status {
+        200 => "the methods that may be asked for are listed in Allow.",
+        400 => "the request is malformed.",
+        403 => "the request is not allowed.",
+        404 => "nothing is served here.",
+        405 => "this method is not served here.",
+        408 => "the request took too long to arrive.",
+        411 => "the request must say how long its body is.",
+        413 => "the body of the request is too large.",
+        414 => "the address in the request is too long.",
+        417 => "the request expects what cannot be met.",
+        429 => "too many requests; try again later.",
+        431 => "the head of the request is too large.",
+        501 => "the request needs something that is not implemented here.",
+        502 => "the application did not answer properly.",
+        503 => "the application cannot take the request now; try again soon.",
+        504 => "the application did not answer in time.",
+        505 => "this version of HTTP is not spoken here.",
+        _ => "the request cannot be served.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16) -> Answer {
+        Answer {
+            status,
+            close: false,
+            head: false,
+            retry_after: None,
+            version: Version::Http11,
+            date: None,
+        }
+    }
+
+    fn text(answer: &Answer) -> String {
+        let mut out = Vec::new();
+        write(&mut out, answer);
+        String::from_utf8(out).expect("our answers are ASCII")
+    }
+
+    #[test]
+    fn answers_are_complete() {
+        assert_eq!(
+            text(&answer(400)),
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 39\r\n\
+             Cache-Control: no-store\r\n\r\nBad Request: the request is malformed.\n"
+        );
+        assert_eq!(
+            text(&Answer {
+                close: true,
+                head: true,
+                retry_after: Some(2),
+                date: Some(Date::from_unix_secs(0)),
+                ..answer(503)
+            }),
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
+             Content-Length: 82\r\nCache-Control: no-store\r\nRetry-After: 2\r\n\
+             Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: close\r\n\r\n"
+        );
+        assert!(
+            text(&Answer {
+                version: Version::Http10,
+                ..answer(404)
+            })
+            .contains("\r\nConnection: keep-alive\r\n")
+        );
+        assert_eq!(text(&answer(100)), "HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    #[test]
+    fn every_status_has_its_length_right() {
+        for status in [
+            200, 400, 403, 404, 405, 408, 411, 413, 414, 417, 421, 429, 431, 500, 501, 502, 503,
+            504, 505, 599,
+        ] {
+            let text = text(&answer(status));
+            let (head, body) = text.split_once("\r\n\r\n").expect("a blank line");
+            assert!(
+                head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_sessions_as_engine_io_says_it() {
+        let mut out = Vec::new();
+        write_unknown_session(&mut out, false, false);
+        assert_eq!(
+            out,
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n\
+              Content-Length: 41\r\n\r\n{\"code\":1,\"message\":\"Session ID unknown\"}"
+        );
+        out.clear();
+        write_unknown_session(&mut out, true, true);
+        assert_eq!(
+            out,
+            b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/html\r\n\
+              Content-Length: 18\r\n\r\nSession ID unknown"
+        );
+    }
+
+    #[test]
+    fn the_final_recipient_answers_itself() {
+        for (method, start) in [
+            (Method::Options, "HTTP/1.1 200 OK\r\n"),
+            (Method::Trace, "HTTP/1.1 405 Method Not Allowed\r\n"),
+        ] {
+            let mut out = Vec::new();
+            write_final_recipient(&mut out, &method, &answer(500));
+            let text = String::from_utf8(out).expect("our answers are ASCII");
+            assert!(
+                text.starts_with(start) && text.contains("\r\nAllow: GET, "),
+                "{text}"
+            );
+        }
+    }
+}
