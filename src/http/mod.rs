@@ -13,17 +13,11 @@ pub mod head;
 mod hop;
 mod host;
 pub mod reply;
-pub mod request;
-pub mod response;
+mod request;
+mod response;
+mod scan;
 pub mod sniff;
 mod target;
 
 #[cfg(test)]
 mod fuzz;
-
-pub use date::Date;
-pub use framing::{Decoder, Framing, Malformed, Step, transfer, verbatim};
-pub use head::{FIELDS_MAX, Fields, HeadLimits, Version, fields};
-pub use reply::Answer;
-pub use request::{ClientSide, Method, Refusal, Request, read_request};
-pub use response::{Asked, Delivery, Fault, Response, read_response};

@@ -4,8 +4,7 @@
 
 use super::date::Date;
 use super::field::push_decimal;
-use super::head::Version;
-use super::request::Method;
+use super::head::{Method, Version};
 
 /// One answer of ours.
 #[derive(Clone, Copy, Debug)]

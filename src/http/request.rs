@@ -6,9 +6,10 @@
 
 use super::field::{FieldSet, Known, members, push_decimal, push_field, trim};
 use super::framing::Framing;
-use super::head::{Broken, FIELDS_MAX, Fields, HeadLimits, Version, scan};
+use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
 use super::hop::{Hop, HopFault, each, value_of};
 use super::host::is_host;
+use super::scan::{Broken, scan};
 use super::target;
 use httparse::Header;
 use std::io::Write as _;

@@ -7,8 +7,9 @@
 use super::date::Date;
 use super::field::{FieldSet, Known, push_decimal, trim};
 use super::framing::{Framing, push_content_length};
-use super::head::{Broken, FIELDS_MAX, Fields, HeadLimits, Version, scan};
+use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
 use super::hop::{Hop, HopFault, each, value_of};
+use super::scan::{Broken, scan};
 use httparse::Header;
 
 /// What the request was, as far as its response depends on it.

@@ -3,7 +3,7 @@
 //! Only the first bytes of a body are looked at, and nothing is changed. Which worker a session
 //! belongs to is kept by `route`.
 
-use super::request::Request;
+use super::head::Request;
 
 /// A handshake is about 120 bytes; what is not found in this many is not looked for.
 const BODY_BYTES_MAX: usize = 512;
@@ -100,7 +100,7 @@ fn skip_value(json: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{HeadLimits, fields, read_request};
+    use crate::http::head::{HeadLimits, fields, read_request};
 
     #[test]
     fn sessions_are_found_in_handshakes() {

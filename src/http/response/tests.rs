@@ -1,5 +1,5 @@
 use super::*;
-use crate::http::fields;
+use crate::http::head::fields;
 
 #[test]
 fn smoke() {
