@@ -1,0 +1,70 @@
+# Two commands matter: `make run` and `make test`. Neither needs root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+TARGET ?= $(shell uname -m)-unknown-linux-musl
+STATIC := target/$(TARGET)/release
+NODE := $(shell command -v node)
+NPM := $(shell command -v npm)
+
+# Apps with packages of their own; what they need is installed when their lock file changes.
+NODE_APPS := $(patsubst %/package-lock.json,%,$(wildcard apps/*/package-lock.json))
+NPM_CI := npm ci --omit=dev --no-audit --no-fund --loglevel=error --ignore-scripts
+
+.PHONY: build run test check static bench clean help apps test-packages musl
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10 | sed 's/^/  make /'
+	@echo
+	@echo '  make run ARGS="--listen 0.0.0.0:8080 --workers 4"   passes options on to sidekeeper'
+	@echo '  tests/run http kill                                 runs some of the tests'
+
+run: static apps ## build, install the sample apps' packages, serve them at http://127.0.0.1:8000
+	@exec $(STATIC)/sidekeeper run $(ARGS)
+
+test: static apps test-packages ## run every test; V=1 shows each step, V=2 each command
+	@SIDEKEEPER=$(CURDIR)/$(STATIC)/sidekeeper RAW=$(CURDIR)/$(STATIC)/raw ECHO_APP=$(CURDIR)/$(STATIC)/echo tests/run
+
+check: ## formatting, clippy with warnings as errors, the structure of the code
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	tests/tidy.sh
+
+build: ## a quick build for development
+	cargo build --workspace
+
+static: musl ## the static binary for minimal hosts
+	cargo build --workspace --release --target $(TARGET)
+	@install -D -C $(STATIC)/echo apps/echo/bin/echo
+
+clean: ## remove everything that was built or installed
+	cargo clean
+	rm -rf apps/echo/bin apps/*/node_modules tests/node_modules tests/fixtures/*/node_modules run
+
+bench:
+	@echo 'The benchmark is not part of this version.' >&2; exit 1
+
+musl:
+	@if ! [ -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" ]; then \
+	    if command -v rustup >/dev/null; then rustup target add $(TARGET); \
+	    else echo 'Rust has no $(TARGET) target here and there is no rustup to add it.' >&2; exit 1; fi; fi
+
+ifeq ($(and $(NODE),$(NPM)),)
+apps:
+	@echo 'Node.js and npm are not installed: the sample apps that need them are left out.'
+
+test-packages: apps
+else
+apps: $(NODE_APPS:%=%/node_modules/.installed)
+
+test-packages: tests/node_modules/.installed
+endif
+
+# npm leaves a half-written folder when it is interrupted; the stamp is what says that it is whole.
+%/node_modules/.installed: %/package-lock.json %/package.json
+	@echo 'Installing the packages of $*'
+	@cd $* && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 $(NPM_CI)
+	@touch $@
