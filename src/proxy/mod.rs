@@ -1,1 +1,162 @@
-//! See ARCHITECTURE.md.
+//! The data plane: carries exchanges and tunnels between clients and workers. Runs on the pool
+//! threads, which never wait: everything here reads and writes what is ready and returns.
+
+pub mod client;
+pub mod exchange;
+mod intake;
+mod learn;
+mod outbox;
+mod own;
+pub mod slab;
+pub mod tunnel;
+pub mod upstream;
+
+pub use client::Client;
+pub use exchange::Exchange;
+pub use intake::Intake;
+pub use outbox::Outbox;
+pub use own::Own;
+pub use tunnel::Tunnel;
+
+use crate::gauges::FrontGauges;
+use crate::http::date::Date;
+use crate::http::head::HeadLimits;
+use crate::route::Router;
+use crate::sys::epoll::Epoll;
+use std::sync::Arc;
+use std::time::Duration;
+use upstream::Upstreams;
+
+/// The limits and deadlines of the data plane. A duration of zero switches a deadline off.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub head: HeadLimits,
+    /// Bytes of a request's body, 0: any. Beyond: 413.
+    pub body_bytes_max: u64,
+    /// From a head's first byte to its last. Beyond: 408.
+    pub head_timeout: Duration,
+    /// Between two bytes of a request's body. Beyond: 408.
+    pub body_timeout: Duration,
+    /// Between two bytes of an answer; an app may set its own. Beyond: 504, or a cut answer.
+    pub answer_timeout: Duration,
+    /// An open connection without a request. Beyond: closed.
+    pub keepalive_timeout: Duration,
+    /// A tunnel without a byte in either direction. Beyond: closed.
+    pub tunnel_idle_timeout: Duration,
+    /// A peer that takes no byte of what we have for it. Beyond: closed, or 504.
+    pub write_timeout: Duration,
+    /// How long a client that has ended its direction is waited for, since one that has left
+    /// looks the same. Beyond: closed.
+    pub half_close_timeout: Duration,
+    /// An unused connection to a worker. Shorter than the workers' own patience.
+    pub upstream_idle_timeout: Duration,
+    /// Requests of one client connection, 0: any. The last one's answer says `close`.
+    pub requests_per_connection_max: u32,
+    /// Tunnels open at once, over all threads. Beyond: 503.
+    pub tunnels_max: u32,
+}
+
+/// What a pool thread owns and lends to all that it drives.
+#[derive(Debug)]
+pub struct Context {
+    pub epoll: Epoll,
+    pub router: Router,
+    pub upstreams: Upstreams,
+    pub settings: Arc<Settings>,
+    pub front: Arc<FrontGauges>,
+    /// Milliseconds since the pool began; taken once a batch.
+    pub now_ms: u64,
+    /// The date of answers; a new one each second.
+    pub date: Date,
+    /// Where reads go. Taken out while its bytes are looked at, and put back.
+    pub input: Box<[u8]>,
+    /// Where heads are composed.
+    pub output: Vec<u8>,
+    /// Exchanges that have ended, kept for their memory: the steady path allocates nothing.
+    pub spare: Vec<Box<Exchange>>,
+}
+
+/// Spare exchanges that a thread keeps; more were a burst.
+const SPARE_MAX: usize = 1024;
+
+impl Context {
+    /// Takes the memory of an exchange that has ended.
+    pub fn recycle(&mut self, exchange: Box<Exchange>) {
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(exchange);
+        }
+    }
+}
+
+/// How much one read takes. Large enough that a MiB costs few calls, small enough for the cache.
+pub const INPUT_BYTES: usize = 64 * 1024;
+
+/// Milliseconds on the pool's clock when `timeout` after `from_ms` is over; `u64::MAX`: never.
+pub fn deadline_ms(from_ms: u64, timeout: Duration) -> u64 {
+    if timeout.is_zero() {
+        return u64::MAX;
+    }
+    from_ms.saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What became of something that was driven. The connection does what it says; nothing else
+/// decides the socket's fate.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It waits for an event.
+    Parked,
+    /// It could go on, but has had its turn.
+    Yield,
+    /// The answer is complete and the connection can carry another request.
+    Done,
+    /// Everything is complete and the connection ends.
+    Close(CloseReason),
+    /// The answer is complete, but the client may still be sending: what it sends is read away
+    /// for a moment, so that the answer is not lost to a reset.
+    Linger(CloseReason),
+    /// Something is incomplete: the connection is reset, so that it cannot look complete.
+    Abort(CloseReason),
+    /// The worker has answered 101.
+    Tunnel(Box<Tunnel>),
+    /// A tunnel streams or is stuck: relay threads take over.
+    Relay,
+}
+
+/// Why a connection ends; logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client asked for it, or speaks HTTP/1.0.
+    ClientAsked,
+    /// The client closed its side between requests.
+    ClientClosed,
+    /// The client left, or reset, while something was under way.
+    ClientLeft,
+    /// We refused the request.
+    Refused,
+    /// The answer came before the request was complete.
+    AnsweredEarly,
+    /// The answer's end is the connection's end.
+    UntilClose,
+    /// The connection carried as many requests as it may.
+    RequestsMax,
+    /// The worker broke the exchange after the answer had begun.
+    WorkerBroke,
+    /// No request came in time.
+    KeepaliveTimeout,
+    /// A head did not become complete in time.
+    HeadTimeout,
+    /// A request's body stopped.
+    BodyTimeout,
+    /// The client took no byte in time.
+    WriteTimeout,
+    /// The worker was silent in the middle of an answer.
+    AnswerTimeout,
+    /// A tunnel was silent.
+    TunnelIdle,
+    /// A tunnel ended on both sides.
+    TunnelEnded,
+    /// We are shutting down.
+    Shutdown,
+    /// The system ran out of something.
+    System,
+}

@@ -1,1 +1,177 @@
-//! See ARCHITECTURE.md.
+//! The listeners, the pool and the relay threads, and the order in which they start and stop.
+
+mod accept;
+mod connection;
+mod pool;
+mod relay;
+mod timers;
+
+pub use accept::ListenAddr;
+
+use crate::gauges::FrontGauges;
+use crate::proxy;
+use crate::roster::Board;
+use crate::route::Tables;
+use accept::{Acceptor, Desk, Listener};
+use pool::{Pool, Shared};
+use relay::Relays;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the server is asked to be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub listen: Vec<ListenAddr>,
+    /// Pool threads.
+    pub threads: usize,
+    /// Client connections open at once. Beyond: 503.
+    pub connections_max: u32,
+    /// Relay threads at once; two for each tunnel that streams. Beyond: the pool copies.
+    pub relay_threads_max: usize,
+    /// Sessions remembered, of each kind.
+    pub sessions_max: usize,
+    pub proxy: proxy::Settings,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    pub address: ListenAddr,
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => f.write_str("; choose another one with --listen"),
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("; choose a port above 1023 with --listen, or start as root")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A server whose listeners are bound. [`Server::start`] begins to serve.
+pub struct Server {
+    settings: Settings,
+    board: Arc<Board>,
+    front: Arc<FrontGauges>,
+    listeners: Vec<Listener>,
+    addresses: Vec<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    acceptors: Vec<Acceptor>,
+    pool: Pool,
+    relays: Arc<Relays>,
+}
+
+impl Server {
+    /// Binds all addresses: clients may connect from now on, and wait.
+    pub fn bind(settings: Settings, board: Arc<Board>) -> Result<Server, BindError> {
+        let mut listeners = Vec::new();
+        for address in &settings.listen {
+            let listener = Listener::bind(address).map_err(|error| BindError {
+                address: address.clone(),
+                error,
+            })?;
+            listeners.push(listener);
+        }
+        Ok(Server {
+            addresses: listeners.iter().map(Listener::address).collect(),
+            settings,
+            board,
+            front: Arc::default(),
+            listeners,
+            running: None,
+        })
+    }
+
+    /// The addresses as bound, `HOST:PORT` or `unix:PATH`, in the order of the settings.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Starts the pool and the acceptors.
+    pub fn start(&mut self) -> io::Result<()> {
+        let relays = Arc::new(Relays::new(
+            self.settings.relay_threads_max,
+            self.settings.proxy.write_timeout,
+        ));
+        let pool = Pool::start(
+            self.settings.threads,
+            &Shared {
+                settings: Arc::new(self.settings.proxy.clone()),
+                front: self.front.clone(),
+                board: self.board.clone(),
+                tables: Arc::new(Tables::new(self.settings.sessions_max)),
+                relays: relays.clone(),
+            },
+        )?;
+        let desk = Arc::new(Desk {
+            mailboxes: pool.mailboxes(),
+            front: self.front.clone(),
+            connections_max: self.settings.connections_max,
+            turn: Default::default(),
+            closing: Default::default(),
+        });
+        let acceptors = self
+            .listeners
+            .drain(..)
+            .map(|listener| Acceptor::start(listener, desk.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        self.running = Some(Running {
+            acceptors,
+            pool,
+            relays,
+        });
+        Ok(())
+    }
+
+    /// Stops accepting; idle connections close, the others when their answer is complete.
+    pub fn begin_drain(&mut self) {
+        if let Some(running) = &mut self.running {
+            for acceptor in running.acceptors.drain(..) {
+                acceptor.close();
+            }
+            running.pool.drain();
+        }
+    }
+
+    /// Exchanges and heads that are under way; tunnels do not count.
+    pub fn unfinished(&self) -> u32 {
+        let connections = self.front.connections.load(Relaxed);
+        connections.saturating_sub(self.front.tunnels.load(Relaxed))
+    }
+
+    /// Waits until nothing but tunnels is left; false when the time was up.
+    pub fn wait_drained(&self, patience: Duration, hurry: &dyn Fn() -> bool) -> bool {
+        const GLANCE: Duration = Duration::from_millis(10);
+        let began = Instant::now();
+        while self.unfinished() > 0 {
+            if began.elapsed() >= patience || hurry() {
+                return false;
+            }
+            thread::sleep(GLANCE);
+        }
+        true
+    }
+
+    /// Closes everything that is left and ends all threads.
+    pub fn close(mut self) {
+        if let Some(running) = self.running.take() {
+            running.relays.close();
+            for acceptor in running.acceptors {
+                acceptor.close();
+            }
+            running.pool.close();
+        }
+    }
+}

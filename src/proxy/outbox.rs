@@ -1,0 +1,69 @@
+//! Bytes that a peer has not taken yet. A pool thread never waits for a peer: what does not fit
+//! into the socket is kept here, and the socket's next writable event sends it on.
+
+use crate::sys::socket;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// The bytes that wait for one peer. Empty, it owns no memory.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Sends `bytes`, or as much as fits, and keeps the rest. Returns how many were sent now.
+    pub fn send(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_empty() {
+            self.bytes.extend_from_slice(bytes);
+            return Ok(0);
+        }
+        let sent = match socket::send(fd, bytes) {
+            Ok(sent) => sent,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(e) => return Err(e),
+        };
+        if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            self.bytes.extend_from_slice(rest);
+        }
+        Ok(sent)
+    }
+
+    /// Sends what is kept; returns how many bytes were taken. Gives the memory back when empty.
+    pub fn flush(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let before = self.sent;
+        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match socket::send(fd, rest) {
+                Ok(sent) => self.sent += sent,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(self.sent - before);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let taken = self.sent - before;
+        *self = Outbox::default();
+        Ok(taken)
+    }
+
+    /// Takes the waiting bytes out, for a relay thread to send.
+    pub fn take(&mut self) -> Vec<u8> {
+        let Outbox { mut bytes, sent } = std::mem::take(self);
+        bytes.drain(..sent);
+        bytes
+    }
+
+    /// Bytes that have to go out before anything else.
+    pub fn holding(bytes: Vec<u8>) -> Self {
+        Outbox { bytes, sent: 0 }
+    }
+}

@@ -1,0 +1,232 @@
+//! A connection after 101: bytes in both directions, whose meaning is not ours.
+//!
+//! A silent tunnel is parked: two descriptors and a few fields. Small frames are moved by the pool
+//! thread when they are ready. A direction that streams, or whose reader does not keep up, makes
+//! the tunnel ask for relay threads ([`Outcome::Relay`]); if there are none it goes on here, one
+//! outbox at a time.
+
+use super::intake::Intake;
+use super::slab::Id;
+use super::upstream::Upstream;
+use super::{Client, CloseReason, Context, Outbox, Outcome, deadline_ms};
+use crate::sys::socket::{self, End};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A tunnel as its pool thread holds it.
+#[derive(Debug)]
+pub struct Tunnel {
+    pub upstream: Id,
+    pub to_worker: Direction,
+    pub to_client: Direction,
+    /// The pool's milliseconds when a byte last moved.
+    pub active_ms: u64,
+    _open: OpenTunnel,
+}
+
+/// How far one direction has come. It only ever moves down this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Its source may send.
+    Open,
+    /// Its source has ended; what is left has to go out first.
+    Ending,
+    /// Its reader has been told the end.
+    Ended,
+}
+
+/// Counts a tunnel for as long as it is open.
+#[derive(Debug)]
+struct OpenTunnel {
+    front: Arc<crate::gauges::FrontGauges>,
+    worker: Arc<crate::gauges::WorkerGauges>,
+}
+
+impl OpenTunnel {
+    fn gauges(&self) -> [&AtomicU32; 2] {
+        [&self.front.tunnels, &self.worker.tunnels]
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        for gauge in self.gauges() {
+            gauge.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+/// A direction that moves this much in one go streams, and is worth two threads.
+const STREAM_BYTES: usize = 256 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moved {
+    /// Nothing more to read now.
+    Dry,
+    /// The reader does not take more.
+    Stuck,
+    /// More than [`STREAM_BYTES`] went through at once.
+    Streams,
+}
+
+impl Tunnel {
+    /// Begins a tunnel between `client` and the upstream. What the client sent behind its head
+    /// goes first; what the worker sent behind its own is in the client's outbox already.
+    pub fn begin(ctx: &mut Context, client: &mut Client, id: Id) -> Option<Box<Tunnel>> {
+        let early = std::mem::take(&mut client.unread);
+        let upstream = ctx.upstreams.get(id)?;
+        upstream.outbox = Outbox::holding(early);
+        let open = OpenTunnel {
+            front: ctx.front.clone(),
+            worker: upstream.gauges.clone(),
+        };
+        for gauge in open.gauges() {
+            gauge.fetch_add(1, Relaxed);
+        }
+        Some(Box::new(Tunnel {
+            upstream: id,
+            to_worker: Direction::Open,
+            to_client: Direction::Open,
+            active_ms: ctx.now_ms,
+            _open: open,
+        }))
+    }
+
+    /// Moves what is ready in both directions.
+    pub fn drive(&mut self, ctx: &mut Context, client: &mut Client) -> Outcome {
+        let mut input = std::mem::take(&mut ctx.input);
+        let moved = match ctx.upstreams.get(self.upstream) {
+            Some(upstream) => self.move_both(client, upstream, &mut input, ctx.now_ms),
+            None => Err(io::Error::from(io::ErrorKind::NotConnected)),
+        };
+        ctx.input = input;
+        let moved = match moved {
+            Ok(moved) => moved,
+            // A reset travels through: the other side is reset as well.
+            Err(_) => return self.broken(ctx),
+        };
+        if self.to_worker == Direction::Ended && self.to_client == Direction::Ended {
+            return Outcome::Close(CloseReason::TunnelEnded);
+        }
+        match moved {
+            [Moved::Dry, Moved::Dry] => Outcome::Parked,
+            [Moved::Dry | Moved::Stuck | Moved::Streams, _] => Outcome::Relay,
+        }
+    }
+
+    fn move_both(
+        &mut self,
+        client: &mut Client,
+        upstream: &mut Upstream,
+        input: &mut [u8],
+        now_ms: u64,
+    ) -> io::Result<[Moved; 2]> {
+        if client.gone && !client.intake.readable {
+            return Err(io::Error::from(io::ErrorKind::ConnectionReset));
+        }
+        let mut active = false;
+        let up = run(
+            &mut self.to_worker,
+            &mut active,
+            input,
+            (&mut client.intake, client.socket.as_fd()),
+            (&mut upstream.outbox, upstream.socket.as_fd()),
+        )?;
+        let down = run(
+            &mut self.to_client,
+            &mut active,
+            input,
+            (&mut upstream.intake, upstream.socket.as_fd()),
+            (&mut client.outbox, client.socket.as_fd()),
+        )?;
+        if active {
+            self.active_ms = now_ms;
+        }
+        Ok([up, down])
+    }
+
+    /// No relay thread is to be had: the pool goes on when the slow side can take more.
+    pub fn stay(&mut self, ctx: &mut Context, client: &Client) -> Outcome {
+        let stuck_worker = ctx
+            .upstreams
+            .get(self.upstream)
+            .is_some_and(|u| !u.outbox.is_empty());
+        if stuck_worker
+            && ctx
+                .upstreams
+                .watch_write(&ctx.epoll, self.upstream)
+                .is_err()
+        {
+            return self.broken(ctx);
+        }
+        if stuck_worker || !client.outbox.is_empty() {
+            Outcome::Parked
+        } else {
+            Outcome::Yield
+        }
+    }
+
+    /// When the tunnel has to end for its silence.
+    pub fn deadline_ms(&self, ctx: &mut Context, client: &Client) -> u64 {
+        let stuck_worker = ctx
+            .upstreams
+            .get(self.upstream)
+            .is_some_and(|u| !u.outbox.is_empty());
+        let timeout = if stuck_worker || !client.outbox.is_empty() {
+            ctx.settings.write_timeout
+        } else {
+            ctx.settings.tunnel_idle_timeout
+        };
+        deadline_ms(self.active_ms, timeout)
+    }
+
+    /// Resets the worker's side; the outcome resets the client's.
+    fn broken(&self, ctx: &mut Context) -> Outcome {
+        if let Some(upstream) = ctx.upstreams.get(self.upstream) {
+            socket::reset_on_close(upstream.socket.as_fd());
+        }
+        Outcome::Abort(CloseReason::TunnelEnded)
+    }
+}
+
+/// Moves one direction until its source is dry or its reader stuck.
+fn run(
+    direction: &mut Direction,
+    active: &mut bool,
+    input: &mut [u8],
+    (intake, source): (&mut Intake, BorrowedFd<'_>),
+    (outbox, reader): (&mut Outbox, BorrowedFd<'_>),
+) -> io::Result<Moved> {
+    let mut total = 0;
+    loop {
+        if !outbox.is_empty() {
+            *active |= outbox.flush(reader)? > 0;
+            if !outbox.is_empty() {
+                return Ok(Moved::Stuck);
+            }
+        }
+        match direction {
+            Direction::Open => {}
+            Direction::Ending => {
+                socket::shutdown(reader, End::Write);
+                *direction = Direction::Ended;
+                return Ok(Moved::Dry);
+            }
+            Direction::Ended => return Ok(Moved::Dry),
+        }
+        if total >= STREAM_BYTES {
+            return Ok(Moved::Streams);
+        }
+        match intake.recv(source, input)? {
+            None => return Ok(Moved::Dry),
+            Some(0) => *direction = Direction::Ending,
+            Some(n) => {
+                *active = true;
+                total += n;
+                outbox.send(reader, input.get(..n).unwrap_or_default())?;
+            }
+        }
+    }
+}

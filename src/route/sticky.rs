@@ -1,0 +1,165 @@
+//! Which worker owns a session: a bounded, expiring table that all pool threads share.
+//!
+//! Sessions are learned from answers and looked up by a keyed hash of app and session, so the
+//! table holds no secret of a client and no string. Each shard keeps two generations: a look-up
+//! moves an entry to the young one, and when the young one is full or old enough, the old one is
+//! dropped whole. That bounds memory and forgets what nobody asks for, with no timer per entry.
+//! A shard's lock is held for one look-up, never across I/O.
+
+use crate::roster::Slot;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The life that owns a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    pub slot: Slot,
+    pub life: u32,
+}
+
+/// A table of sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    /// Two keyed hashes make 128 bits: a client can neither find nor force a collision.
+    keys: [RandomState; 2],
+    shards: Vec<Mutex<Shard>>,
+    /// Entries of one generation of one shard.
+    generation_max: usize,
+    generation_ms: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    young: Generation,
+    old: Generation,
+    turned_ms: u64,
+}
+
+type Generation = HashMap<u128, Home, BuildHasherDefault<AlreadyHashed>>;
+
+/// Enough that two pool threads seldom meet in one.
+const SHARDS: usize = 64;
+
+impl Sessions {
+    /// A table of at most `sessions_max` sessions, each forgotten between `idle` and twice `idle`
+    /// after it was last asked for.
+    pub fn new(sessions_max: usize, idle: Duration) -> Self {
+        Sessions {
+            keys: [RandomState::new(), RandomState::new()],
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            generation_max: (sessions_max / SHARDS / 2).max(1),
+            generation_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Remembers, or corrects, the owner of a session.
+    pub fn learn(&self, app: &str, session: &[u8], home: Home, now_ms: u64) {
+        self.with(app, session, now_ms, |shard, key| {
+            shard.old.remove(&key);
+            shard.young.insert(key, home);
+        });
+    }
+
+    /// The owner of a session, if it was learned and not forgotten.
+    pub fn find(&self, app: &str, session: &[u8], now_ms: u64) -> Option<Home> {
+        self.with(app, session, now_ms, |shard, key| {
+            if let Some(home) = shard.young.get(&key) {
+                return Some(*home);
+            }
+            let home = shard.old.remove(&key)?;
+            shard.young.insert(key, home);
+            Some(home)
+        })
+    }
+
+    fn with<R>(
+        &self,
+        app: &str,
+        session: &[u8],
+        now_ms: u64,
+        act: impl FnOnce(&mut Shard, u128) -> R,
+    ) -> R {
+        let [low, high] = self.keys.each_ref().map(|k| k.hash_one((app, session)));
+        let key = u128::from(high) << 64 | u128::from(low);
+        let place = usize::try_from(low % SHARDS as u64).unwrap_or(0);
+        let shard = &self.shards[place];
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = shard.young.len() >= self.generation_max;
+        if full || now_ms.saturating_sub(shard.turned_ms) >= self.generation_ms {
+            shard.old = std::mem::take(&mut shard.young);
+            shard.turned_ms = now_ms;
+        }
+        act(&mut shard, key)
+    }
+}
+
+/// Passes a key on that is a hash already.
+#[derive(Debug, Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        // The low half chose the shard, so the high half spreads better within it.
+        self.0 = (key >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: Home = Home {
+        slot: Slot(7),
+        life: 3,
+    };
+
+    #[test]
+    fn learns_and_finds_for_each_app_apart() {
+        let table = Sessions::new(1000, Duration::from_secs(10));
+        table.learn("chat", b"abc", HOME, 0);
+        assert_eq!(table.find("chat", b"abc", 1), Some(HOME));
+        assert_eq!(table.find("chat", b"abd", 1), None);
+        assert_eq!(table.find("other", b"abc", 1), None);
+    }
+
+    #[test]
+    fn forgets_what_nobody_asks_for() {
+        let table = Sessions::new(1000, Duration::from_secs(10));
+        table.learn("a", b"asked", HOME, 0);
+        table.learn("a", b"silent", HOME, 0);
+        for second in 1..40 {
+            assert_eq!(table.find("a", b"asked", second * 1000), Some(HOME));
+            // Another session in every shard keeps the generations turning.
+            for i in 0..200u32 {
+                table.learn("b", &i.to_le_bytes(), HOME, second * 1000);
+            }
+        }
+        assert_eq!(table.find("a", b"silent", 40_000), None);
+    }
+
+    #[test]
+    fn stays_within_its_bound() {
+        let table = Sessions::new(SHARDS * 4, Duration::from_secs(10));
+        for i in 0..100_000u32 {
+            table.learn("a", &i.to_le_bytes(), HOME, 0);
+        }
+        let held: usize = table
+            .shards
+            .iter()
+            .map(|s| s.lock().map(|s| s.young.len() + s.old.len()).unwrap_or(0))
+            .sum();
+        assert!(held <= SHARDS * 4, "{held}");
+    }
+}

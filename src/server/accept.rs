@@ -1,0 +1,221 @@
+//! Acceptors: one thread a listener takes connections and deals them out to the pool in turn.
+
+use super::connection::Counted;
+use super::pool::{Mailbox, Message};
+use crate::gauges::FrontGauges;
+use crate::http::head::{Delivery, Version};
+use crate::proxy::Own;
+use crate::sys::socket::{self, End};
+use log::{info, warn};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// `HOST:PORT`, as it was given.
+    Tcp(String),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddr::Tcp(address) => f.write_str(address),
+            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Connections that the kernel keeps for us while we are busy; capped by net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+impl Listener {
+    pub fn bind(address: &ListenAddr) -> io::Result<Listener> {
+        let listener = match address {
+            ListenAddr::Tcp(address) => Listener::Tcp(TcpListener::bind(address)?),
+            ListenAddr::Unix(path) => {
+                if socket::connect_unix(path).is_ok() {
+                    return Err(io::Error::from(io::ErrorKind::AddrInUse));
+                }
+                // Nobody answers there: the socket of a run that was killed.
+                if path.symlink_metadata().is_ok_and(|m| is_socket(&m)) {
+                    std::fs::remove_file(path)?;
+                }
+                Listener::Unix(UnixListener::bind(path)?, path.clone())
+            }
+        };
+        socket::set_backlog(listener.as_fd(), BACKLOG)?;
+        Ok(listener)
+    }
+
+    /// The address as it was bound: `HOST:PORT` or `unix:PATH`.
+    pub fn address(&self) -> String {
+        match self {
+            Listener::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => address.to_string(),
+                Err(e) => format!("unknown ({e})"),
+            },
+            Listener::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept()?;
+                // Small answers must not wait for the client's acknowledgements.
+                stream.set_nodelay(true)?;
+                Ok((stream.into(), Some(address)))
+            }
+            Listener::Unix(listener, _) => {
+                let (stream, _) = listener.accept()?;
+                Ok((stream.into(), None))
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+fn is_socket(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    metadata.file_type().is_socket()
+}
+
+/// What the acceptors share.
+pub struct Desk {
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    pub front: Arc<FrontGauges>,
+    pub connections_max: u32,
+    /// Whose turn it is in the pool.
+    pub turn: AtomicUsize,
+    pub closing: AtomicBool,
+}
+
+/// A running acceptor.
+pub struct Acceptor {
+    listener: Arc<Listener>,
+    desk: Arc<Desk>,
+    thread: JoinHandle<()>,
+}
+
+/// Waits after a failed accept: they grow while it goes on failing.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// Between two lines about the same trouble.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+impl Acceptor {
+    pub fn start(listener: Listener, desk: Arc<Desk>) -> io::Result<Acceptor> {
+        let listener = Arc::new(listener);
+        let (taken, shared) = (listener.clone(), desk.clone());
+        let thread = thread::Builder::new()
+            .name("accept".into())
+            .spawn(move || run(&taken, &shared))?;
+        Ok(Acceptor {
+            listener,
+            desk,
+            thread,
+        })
+    }
+
+    /// Stops accepting and closes the listener; the port is free when this returns.
+    pub fn close(self) {
+        self.desk.closing.store(true, Relaxed);
+        // Wakes the accept(2) that the thread waits in.
+        socket::shutdown(self.listener.as_fd(), End::Both);
+        if self.thread.join().is_err() {
+            warn!("an acceptor panicked");
+        }
+        if let Listener::Unix(_, path) = &*self.listener {
+            // It may have been removed by hand; there is nothing more to do then.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn run(listener: &Listener, desk: &Desk) {
+    let mut back_off = BACK_OFF_FIRST;
+    let mut said: Option<Instant> = None;
+    let mut say = |line: &dyn fmt::Display| {
+        if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            said = Some(Instant::now());
+            warn!("{line}");
+        }
+    };
+    while !desk.closing.load(Relaxed) {
+        match listener.accept() {
+            Ok((socket, address)) => {
+                back_off = BACK_OFF_FIRST;
+                if desk.front.connections.load(Relaxed) >= desk.connections_max {
+                    desk.front.refused.fetch_add(1, Relaxed);
+                    say(&format_args!(
+                        "{} connections are open: new ones get 503 (--connections-max)",
+                        desk.connections_max
+                    ));
+                    refuse(&socket);
+                    continue;
+                }
+                let counted = Counted::new(desk.front.clone());
+                let turn = desk.turn.fetch_add(1, Relaxed);
+                let place = turn.checked_rem(desk.mailboxes.len());
+                if let Some(mailbox) = place.and_then(|p| desk.mailboxes.get(p)) {
+                    mailbox.post(Message::Accepted {
+                        socket,
+                        address,
+                        counted,
+                    });
+                }
+            }
+            Err(_) if desk.closing.load(Relaxed) => break,
+            // The client left while it waited. accept(2): to be treated like trying again.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(e) => {
+                say(&format_args!(
+                    "cannot accept a connection: {e}; trying again"
+                ));
+                thread::sleep(back_off);
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+            }
+        }
+    }
+    info!("{}: closed", listener.address());
+}
+
+/// One short answer into an empty socket buffer; the client may be gone already.
+fn refuse(socket: &OwnedFd) {
+    let mut answer = Vec::new();
+    let how = Delivery {
+        version: Version::Http11,
+        close: true,
+        head: false,
+        date: None,
+    };
+    Own::Full.write(&mut answer, &how);
+    let _ = socket::send(socket.as_fd(), &answer);
+    socket::shutdown(socket.as_fd(), End::Write);
+}

@@ -1,0 +1,451 @@
+//! The pool: as many threads as cores, each with an epoll set of its own. A connection stays on
+//! its thread, which never waits for a peer; what others have for a thread comes by its mailbox.
+
+use super::connection::{Connection, Counted, Fate, Phase};
+use super::relay::{Relays, Returned};
+use super::timers::Timers;
+use crate::gauges::FrontGauges;
+use crate::http::date::Date;
+use crate::proxy::slab::{Id, Slab};
+use crate::proxy::upstream::Upstreams;
+use crate::proxy::{self, Client, Context, INPUT_BYTES};
+use crate::roster::{Board, View};
+use crate::route::{Router, Tables};
+use crate::sys::epoll::{Epoll, Event, Interest, Waker};
+use crate::sys::socket;
+use log::{debug, error, warn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What the rest of the process has for a pool thread.
+pub enum Message {
+    /// A client has been accepted.
+    Accepted {
+        socket: OwnedFd,
+        address: Option<SocketAddr>,
+        counted: Counted,
+    },
+    /// A relayed tunnel is quiet.
+    Quiet(Returned),
+    /// No further request is wanted: idle connections close, the others after their answer.
+    Drain,
+    /// Drop everything and end.
+    Close,
+}
+
+/// A pool thread's mailbox. Written by anyone, read by the thread; never waits for it.
+pub struct Mailbox {
+    messages: Mutex<Vec<Message>>,
+    waker: Waker,
+}
+
+impl Mailbox {
+    fn new() -> io::Result<Self> {
+        Ok(Mailbox {
+            messages: Mutex::default(),
+            waker: Waker::new()?,
+        })
+    }
+
+    pub fn post(&self, message: Message) {
+        let mut messages = self.lock();
+        messages.push(message);
+        let first = messages.len() == 1;
+        drop(messages);
+        // Who finds the box empty rings; the thread takes all that is there when it comes.
+        if first {
+            self.waker.ring();
+        }
+    }
+
+    fn take(&self) -> Vec<Message> {
+        self.waker.silence();
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Message>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What all pool threads share.
+pub struct Shared {
+    pub settings: Arc<proxy::Settings>,
+    pub front: Arc<FrontGauges>,
+    pub board: Arc<Board>,
+    pub tables: Arc<Tables>,
+    pub relays: Arc<Relays>,
+}
+
+/// The running pool.
+pub struct Pool {
+    threads: Vec<(Arc<Mailbox>, JoinHandle<()>)>,
+}
+
+impl Pool {
+    pub fn start(threads: usize, shared: &Shared) -> io::Result<Pool> {
+        let began = Instant::now();
+        let threads = (0..threads.max(1))
+            .map(|number| {
+                let thread = PoolThread::new(shared, began)?;
+                let mailbox = thread.mailbox.clone();
+                let handle = thread::Builder::new()
+                    .name(format!("pool-{number}"))
+                    .spawn(move || thread.run())?;
+                Ok((mailbox, handle))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Pool { threads })
+    }
+
+    pub fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        self.threads.iter().map(|(m, _)| m.clone()).collect()
+    }
+
+    pub fn drain(&self) {
+        for (mailbox, _) in &self.threads {
+            mailbox.post(Message::Drain);
+        }
+    }
+
+    pub fn close(self) {
+        for (mailbox, _) in &self.threads {
+            mailbox.post(Message::Close);
+        }
+        for (_, handle) in self.threads {
+            if handle.join().is_err() {
+                error!("a pool thread panicked");
+            }
+        }
+    }
+}
+
+/// The kinds of tokens, in their two highest bits.
+const KIND_SHIFT: u32 = 62;
+const CLIENT: u64 = 0;
+const UPSTREAM: u64 = 1 << KIND_SHIFT;
+const MAILBOX: u64 = 2 << KIND_SHIFT;
+
+/// How often idle upstreams are looked through, while there are any.
+const PRUNE_EVERY_MS: u64 = 1000;
+
+struct PoolThread {
+    ctx: Context,
+    connections: Slab<Box<Connection>>,
+    timers: Timers,
+    /// Connections that could go on, but have had their turn.
+    yielded: Vec<Id>,
+    mailbox: Arc<Mailbox>,
+    relays: Arc<Relays>,
+    began: Instant,
+    draining: bool,
+    closing: bool,
+    pruned_ms: u64,
+}
+
+impl PoolThread {
+    fn new(shared: &Shared, began: Instant) -> io::Result<Self> {
+        let mailbox = Arc::new(Mailbox::new()?);
+        let epoll = Epoll::new()?;
+        epoll.add(mailbox.waker.as_fd(), MAILBOX, Interest::READ_LEVEL)?;
+        Ok(PoolThread {
+            ctx: Context {
+                epoll,
+                router: Router::new(View::new(shared.board.clone()), shared.tables.clone()),
+                upstreams: Upstreams::new(UPSTREAM),
+                settings: shared.settings.clone(),
+                front: shared.front.clone(),
+                now_ms: 0,
+                date: today(),
+                input: vec![0; INPUT_BYTES].into_boxed_slice(),
+                output: Vec::with_capacity(INPUT_BYTES),
+                spare: Vec::new(),
+            },
+            connections: Slab::default(),
+            timers: Timers::default(),
+            yielded: Vec::new(),
+            mailbox,
+            relays: shared.relays.clone(),
+            began,
+            draining: false,
+            closing: false,
+            pruned_ms: 0,
+        })
+    }
+
+    fn run(mut self) {
+        while !self.closing {
+            let timeout = self.patience();
+            let ready = match self.ctx.epoll.wait(timeout) {
+                Ok(ready) => ready,
+                Err(e) => {
+                    // Nothing but a bug of ours can make this wait fail.
+                    error!("epoll_wait: {e}");
+                    thread::sleep(Duration::from_millis(10));
+                    0
+                }
+            };
+            self.tick();
+            self.ctx.router.refresh();
+            for index in 0..ready {
+                if let Some(event) = self.ctx.epoll.event(index) {
+                    self.event(event);
+                }
+            }
+            for id in std::mem::take(&mut self.yielded) {
+                self.drive(id);
+            }
+            self.expire();
+            self.prune();
+        }
+    }
+
+    fn clock_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes the time for a batch.
+    fn tick(&mut self) {
+        let before = self.ctx.now_ms;
+        self.ctx.now_ms = self.clock_ms();
+        if before / 1000 != self.ctx.now_ms / 1000 {
+            self.ctx.date = today();
+        }
+    }
+
+    /// How long the thread may wait for events.
+    fn patience(&self) -> Option<Duration> {
+        if !self.yielded.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let prune = self
+            .ctx
+            .upstreams
+            .has_idle()
+            .then(|| self.pruned_ms.saturating_add(PRUNE_EVERY_MS));
+        let next = [self.timers.next_ms(), prune].into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(self.clock_ms())))
+    }
+
+    fn event(&mut self, event: Event) {
+        let id = Id::from_bits(event.token);
+        match event.token >> KIND_SHIFT << KIND_SHIFT {
+            CLIENT => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.client.note(event, self.ctx.now_ms);
+                    self.drive(id);
+                }
+            }
+            UPSTREAM => {
+                let Some(upstream) = self.ctx.upstreams.get(id) else {
+                    return;
+                };
+                upstream.intake.note(event);
+                match upstream.owner {
+                    Some(owner) => self.drive(Id::from_bits(owner)),
+                    // A shelved connection has nothing to say: it has ended, or gone wrong.
+                    None => self.ctx.upstreams.close(id),
+                }
+            }
+            _ => {
+                for message in self.mailbox.take() {
+                    self.message(message);
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Accepted {
+                socket,
+                address,
+                counted,
+            } => self.accept(socket, address, counted),
+            Message::Quiet(returned) => self.take_back(returned),
+            Message::Drain => {
+                self.draining = true;
+                for id in self.connections.ids() {
+                    if self.connections.get_mut(id).is_some_and(|c| c.is_idle()) {
+                        self.remove(id);
+                    }
+                }
+            }
+            Message::Close => self.closing = true,
+        }
+    }
+
+    fn accept(&mut self, socket: OwnedFd, address: Option<SocketAddr>, counted: Counted) {
+        let id = self.connections.next_id();
+        let client = Client::new(socket, address, CLIENT | id.bits());
+        let connection = Connection::new(client, counted, self.ctx.now_ms);
+        self.watch(Box::new(connection));
+    }
+
+    /// Registers a connection; what has come already is reported by the next wait.
+    fn watch(&mut self, mut connection: Box<Connection>) {
+        let id = self.connections.next_id();
+        connection.client.token = CLIENT | id.bits();
+        let added = self.ctx.epoll.add(
+            connection.client.socket.as_fd(),
+            connection.client.token,
+            Interest::READ_WRITE,
+        );
+        if let Err(e) = added {
+            warn!("cannot watch a connection: {e}");
+            connection.release(&mut self.ctx);
+            return;
+        }
+        let deadline = connection.deadline_ms(&mut self.ctx);
+        connection.queued_ms = u64::MAX;
+        self.timers.remind(id, deadline, &mut connection.queued_ms);
+        self.connections.insert(connection);
+    }
+
+    /// A relayed tunnel is parked again.
+    fn take_back(&mut self, returned: Returned) {
+        let Returned {
+            mut connection,
+            mut upstream,
+        } = returned;
+        let id = self.connections.next_id();
+        upstream.owner = Some(CLIENT | id.bits());
+        let attached = self.ctx.upstreams.attach(&self.ctx.epoll, upstream);
+        match (&mut connection.phase, attached) {
+            (Phase::Tunnel(tunnel), Ok(upstream)) => {
+                tunnel.upstream = upstream;
+                tunnel.active_ms = self.ctx.now_ms;
+                self.watch(connection);
+            }
+            (_, Ok(upstream)) => self.ctx.upstreams.close(upstream),
+            (_, Err(e)) => warn!("cannot park a tunnel: {e}"),
+        }
+    }
+
+    /// Drives a connection and does what has to be done with it. A bug that panics costs this
+    /// connection, not the thread with all the others.
+    fn drive(&mut self, id: Id) {
+        let draining = self.draining;
+        self.act(id, |connection, ctx| connection.drive(ctx, draining));
+    }
+
+    fn act(&mut self, id: Id, act: impl FnOnce(&mut Connection, &mut Context) -> Fate) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let ctx = &mut self.ctx;
+        let fate = catch_unwind(AssertUnwindSafe(|| act(connection, ctx)));
+        let fate = match fate {
+            Ok(Fate::Relay) => return self.relay(id),
+            Ok(fate) => fate,
+            Err(_) => {
+                error!("a connection was dropped for a bug; please report the lines above");
+                self.restore_buffers();
+                return self.remove(id);
+            }
+        };
+        self.settle(id, fate);
+    }
+
+    fn settle(&mut self, id: Id, fate: Fate) {
+        match fate {
+            Fate::Park | Fate::Relay => {}
+            Fate::Yield => self.yielded.push(id),
+            Fate::Close(reason) => {
+                debug!("closed: {reason:?}");
+                return self.remove(id);
+            }
+            Fate::Reset(reason) => {
+                debug!("reset: {reason:?}");
+                if let Some(connection) = self.connections.get_mut(id) {
+                    socket::reset_on_close(connection.client.socket.as_fd());
+                }
+                return self.remove(id);
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(id) {
+            let deadline = connection.deadline_ms(&mut self.ctx);
+            self.timers.remind(id, deadline, &mut connection.queued_ms);
+        }
+    }
+
+    /// What a panic took with it.
+    fn restore_buffers(&mut self) {
+        if self.ctx.input.is_empty() {
+            self.ctx.input = vec![0; INPUT_BYTES].into_boxed_slice();
+        }
+    }
+
+    fn remove(&mut self, id: Id) {
+        if let Some(mut connection) = self.connections.remove(id) {
+            connection.release(&mut self.ctx);
+        }
+    }
+
+    /// Hands a tunnel to relay threads, or goes on without them.
+    fn relay(&mut self, id: Id) {
+        let Some(mut connection) = self.connections.remove(id) else {
+            return;
+        };
+        let upstream = match &connection.phase {
+            Phase::Tunnel(tunnel) => tunnel.upstream,
+            Phase::Idle | Phase::Head(_) | Phase::Exchange(_) | Phase::Lingering { .. } => {
+                return connection.release(&mut self.ctx);
+            }
+        };
+        let Some(upstream) = self.ctx.upstreams.detach(&self.ctx.epoll, upstream) else {
+            return;
+        };
+        // The descriptor lives on in the relay threads.
+        let _ = self.ctx.epoll.delete(connection.client.socket.as_fd());
+        connection.queued_ms = u64::MAX;
+        let mailbox = self.mailbox.clone();
+        let give_back = Box::new(move |returned| mailbox.post(Message::Quiet(returned)));
+        if let Err(returned) = self.relays.start(connection, upstream, give_back) {
+            let id = self.connections.next_id();
+            self.take_back(returned);
+            self.act(id, Connection::stay);
+        }
+    }
+
+    fn expire(&mut self) {
+        while let Some((at_ms, id)) = self.timers.due(self.ctx.now_ms) {
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            if connection.queued_ms != at_ms {
+                continue;
+            }
+            connection.queued_ms = u64::MAX;
+            let deadline = connection.deadline_ms(&mut self.ctx);
+            if deadline > self.ctx.now_ms {
+                self.timers.remind(id, deadline, &mut connection.queued_ms);
+                continue;
+            }
+            let draining = self.draining;
+            self.act(id, |connection, ctx| connection.expire(ctx, draining));
+        }
+    }
+
+    fn prune(&mut self) {
+        let now = self.ctx.now_ms;
+        if self.ctx.upstreams.has_idle() && now >= self.pruned_ms + PRUNE_EVERY_MS {
+            self.pruned_ms = now;
+            let idle = u64::try_from(self.ctx.settings.upstream_idle_timeout.as_millis());
+            self.ctx
+                .upstreams
+                .prune(now.saturating_sub(idle.unwrap_or(u64::MAX)));
+        }
+    }
+}
+
+/// A clock before 1970 gives 1970: a wrong date is all that it can do.
+fn today() -> Date {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    Date::from_unix_secs(since_1970.map_or(0, |since| since.as_secs()))
+}

@@ -1,0 +1,432 @@
+//! Relay threads: a tunnel that streams, or whose reader does not keep up, is copied by two
+//! threads of its own, one a direction, with `std::io::copy` under deadlines. When both directions
+//! have been quiet for a moment the tunnel goes back to its pool thread and is parked.
+//!
+//! Threads are started on demand, kept for a while for the next tunnel, and capped in number. They
+//! may block on a peer: that is their job. Nothing else in the process waits for them.
+
+use super::connection::{Connection, Phase};
+use crate::proxy::tunnel::Direction;
+use crate::proxy::upstream::Upstream;
+use crate::proxy::{INPUT_BYTES, Outbox};
+use crate::sys::socket::{self, End};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::{debug, warn};
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A relayed tunnel on its way back: still open, to be parked.
+pub struct Returned {
+    pub connection: Box<Connection>,
+    pub upstream: Upstream,
+}
+
+/// Where a quiet tunnel goes: the mailbox of the pool thread that owned it.
+pub type GiveBack = Box<dyn FnOnce(Returned) + Send>;
+
+/// The relay threads of the process. Shared by all pool threads.
+#[derive(Debug)]
+pub struct Relays {
+    threads_max: usize,
+    threads: Arc<AtomicUsize>,
+    idle: Arc<AtomicUsize>,
+    work: Sender<Work>,
+    inbox: Receiver<Work>,
+    write_timeout: Duration,
+    closing: Arc<AtomicBool>,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Both directions quiet for this long: the threads are worth more elsewhere.
+const QUIET: Duration = Duration::from_millis(500);
+/// How often a waiting thread looks up, to see that the other direction is quiet as well or that
+/// we are closing.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How long a thread without work is kept.
+const KEPT: Duration = Duration::from_secs(10);
+/// A relay thread copies; it needs no deep stack.
+const STACK_BYTES: usize = 128 * 1024;
+
+impl Relays {
+    /// At most `threads_max` threads; `write_timeout` bounds the wait for a reader that takes
+    /// nothing, zero: no bound.
+    pub fn new(threads_max: usize, write_timeout: Duration) -> Self {
+        // The channel holds what idle threads are about to take, never more.
+        let (work, inbox) = bounded(threads_max.max(1));
+        Relays {
+            threads_max,
+            threads: Arc::default(),
+            idle: Arc::default(),
+            work,
+            inbox,
+            write_timeout,
+            closing: Arc::default(),
+        }
+    }
+
+    /// Takes a tunnel over. Gives it back at once if there are not two threads for it.
+    pub fn start(
+        &self,
+        connection: Box<Connection>,
+        upstream: Upstream,
+        give_back: GiveBack,
+    ) -> Result<(), Returned> {
+        if !self.reserve(2) {
+            return Err(Returned {
+                connection,
+                upstream,
+            });
+        }
+        let relayed = Arc::new(Relayed::new(self, connection, upstream, give_back));
+        for side in [Side::ToWorker, Side::ToClient] {
+            let relayed = relayed.clone();
+            self.run(Box::new(move || {
+                relayed.copy(side);
+                if let Some(last) = Arc::into_inner(relayed) {
+                    last.finish();
+                }
+            }));
+        }
+        Ok(())
+    }
+
+    /// Ends all relayed tunnels soon.
+    pub fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// Makes sure that `count` threads are free or may be started.
+    fn reserve(&self, count: usize) -> bool {
+        // A thread that goes idle or ends in between only makes more room than was seen.
+        self.idle.load(Relaxed) + self.threads_max.saturating_sub(self.threads.load(Relaxed))
+            >= count
+    }
+
+    /// Gives work to an idle thread, or to a new one.
+    fn run(&self, work: Work) {
+        let taken = self
+            .idle
+            .fetch_update(Relaxed, Relaxed, |idle| idle.checked_sub(1))
+            .is_ok();
+        if taken {
+            // An idle thread that counted itself waits for exactly this.
+            if self.work.send(work).is_err() {
+                warn!("a relay thread is gone");
+            }
+            return;
+        }
+        self.threads.fetch_add(1, Relaxed);
+        let (threads, idle, inbox) = (self.threads.clone(), self.idle.clone(), self.inbox.clone());
+        let spawned = thread::Builder::new()
+            .name("relay".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                work();
+                while let Some(next) = next_work(&idle, &inbox) {
+                    next();
+                }
+                threads.fetch_sub(1, Relaxed);
+            });
+        if let Err(e) = spawned {
+            // The closure is dropped with what it held: the tunnel ends by reset.
+            self.threads.fetch_sub(1, Relaxed);
+            warn!("cannot start a relay thread: {e}");
+        }
+    }
+}
+
+/// Waits for more work; None when none came and nobody has promised any.
+fn next_work(idle: &AtomicUsize, inbox: &Receiver<Work>) -> Option<Work> {
+    idle.fetch_add(1, Relaxed);
+    loop {
+        if let Ok(work) = inbox.recv_timeout(KEPT) {
+            return Some(work);
+        }
+        // Uncount ourselves; if that fails, somebody has and his work is on its way.
+        let left = idle.fetch_update(Relaxed, Relaxed, |idle| idle.checked_sub(1));
+        if left.is_ok() {
+            return None;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    ToWorker,
+    ToClient,
+}
+
+/// A tunnel while two threads copy it.
+struct Relayed {
+    connection: Box<Connection>,
+    upstream: Upstream,
+    /// Behind a lock only because a closure cannot be shared; the last thread takes it.
+    give_back: Mutex<GiveBack>,
+    /// What each direction came to; written by its thread.
+    ends: [Mutex<Half>; 2],
+    began: Instant,
+    /// Milliseconds since `began` when a byte last moved; written by both threads.
+    active_ms: AtomicU64,
+    /// One direction has left for the quiet: the other one follows.
+    parking: AtomicBool,
+    /// Directions whose reader takes nothing at the moment: those are not quiet.
+    stuck: AtomicUsize,
+    write_timeout: Duration,
+    closing: Arc<AtomicBool>,
+}
+
+/// One direction's state, before and after.
+struct Half {
+    direction: Direction,
+    outbox: Outbox,
+    broken: bool,
+}
+
+impl Relayed {
+    fn new(
+        relays: &Relays,
+        mut connection: Box<Connection>,
+        mut upstream: Upstream,
+        give_back: GiveBack,
+    ) -> Self {
+        let (to_worker, to_client) = match &connection.phase {
+            Phase::Tunnel(tunnel) => (tunnel.to_worker, tunnel.to_client),
+            Phase::Idle | Phase::Head(_) | Phase::Exchange(_) | Phase::Lingering { .. } => {
+                (Direction::Ended, Direction::Ended)
+            }
+        };
+        let half = |direction, outbox: &mut Outbox| {
+            Mutex::new(Half {
+                direction,
+                outbox: std::mem::take(outbox),
+                broken: false,
+            })
+        };
+        let ends = [
+            half(to_worker, &mut upstream.outbox),
+            half(to_client, &mut connection.client.outbox),
+        ];
+        Relayed {
+            connection,
+            upstream,
+            give_back: Mutex::new(give_back),
+            ends,
+            began: Instant::now(),
+            active_ms: AtomicU64::new(0),
+            parking: AtomicBool::new(false),
+            stuck: AtomicUsize::new(0),
+            write_timeout: relays.write_timeout,
+            closing: relays.closing.clone(),
+        }
+    }
+
+    fn sockets(&self, side: Side) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        let client = self.connection.client.socket.as_fd();
+        let worker = self.upstream.socket.as_fd();
+        match side {
+            Side::ToWorker => (client, worker),
+            Side::ToClient => (worker, client),
+        }
+    }
+
+    /// Copies one direction until it ends, breaks, or both are quiet.
+    fn copy(&self, side: Side) {
+        let end = &self.ends[match side {
+            Side::ToWorker => 0,
+            Side::ToClient => 1,
+        }];
+        let mut half = end.lock().unwrap_or_else(PoisonError::into_inner);
+        let (source, reader) = self.sockets(side);
+        if let Err(e) = self.copy_half(&mut half, source, reader) {
+            debug!("relay: {e}");
+            half.broken = true;
+            // Wakes the other direction, which waits on the same two sockets.
+            socket::shutdown(source, End::Both);
+            socket::shutdown(reader, End::Both);
+        }
+    }
+
+    fn copy_half(
+        &self,
+        half: &mut Half,
+        source: BorrowedFd<'_>,
+        reader: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let mut to = DeadlineWriter {
+            relayed: self,
+            fd: reader,
+            kept: Vec::new(),
+        };
+        let waiting = half.outbox.take();
+        to.write_all(&waiting)?;
+        drop(waiting);
+        if half.direction == Direction::Open {
+            let mut quiet = false;
+            let from = DeadlineReader {
+                relayed: self,
+                fd: source,
+                quiet: &mut quiet,
+            };
+            io::copy(&mut BufReader::with_capacity(INPUT_BYTES, from), &mut to)?;
+            if !quiet {
+                half.direction = Direction::Ending;
+            }
+        }
+        if half.direction == Direction::Ending && to.kept.is_empty() {
+            socket::shutdown(reader, End::Write);
+            half.direction = Direction::Ended;
+        }
+        half.outbox = Outbox::holding(to.kept);
+        Ok(())
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.active_ms.store(now, Relaxed);
+    }
+
+    /// Sends both directions home if nothing has moved for a while, in either, and nothing waits
+    /// to.
+    fn look_for_quiet(&self) {
+        let active = Duration::from_millis(self.active_ms.load(Relaxed));
+        let silent = self.began.elapsed().saturating_sub(active) >= QUIET;
+        if silent && self.stuck.load(Relaxed) == 0 {
+            self.parking.store(true, Relaxed);
+        }
+    }
+
+    fn check_open(&self) -> io::Result<()> {
+        if self.closing.load(Relaxed) {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+        }
+        Ok(())
+    }
+
+    /// Both threads have left: the tunnel ends, or goes back to its pool thread.
+    fn finish(self) {
+        let Relayed {
+            mut connection,
+            mut upstream,
+            give_back,
+            ends,
+            ..
+        } = self;
+        let [up, down] = ends.map(|e| e.into_inner().unwrap_or_else(PoisonError::into_inner));
+        if up.broken || down.broken {
+            socket::reset_on_close(connection.client.socket.as_fd());
+            socket::reset_on_close(upstream.socket.as_fd());
+            return;
+        }
+        if up.direction == Direction::Ended && down.direction == Direction::Ended {
+            return;
+        }
+        if let Phase::Tunnel(tunnel) = &mut connection.phase {
+            tunnel.to_worker = up.direction;
+            tunnel.to_client = down.direction;
+        }
+        upstream.intake = Default::default();
+        connection.client.intake = Default::default();
+        let give_back = give_back
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        give_back(Returned {
+            connection,
+            upstream,
+        });
+    }
+}
+
+/// Reads for `std::io::copy`; end of file also when both directions are quiet.
+struct DeadlineReader<'a> {
+    relayed: &'a Relayed,
+    fd: BorrowedFd<'a>,
+    quiet: &'a mut bool,
+}
+
+impl Read for DeadlineReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if self.relayed.parking.load(Relaxed) {
+                *self.quiet = true;
+                return Ok(0);
+            }
+            match socket::recv(self.fd, buf) {
+                Ok(n) => {
+                    self.relayed.touch();
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+            if !socket::wait_ready(self.fd, false, GLANCE)? {
+                self.relayed.check_open()?;
+                self.relayed.look_for_quiet();
+            }
+        }
+    }
+}
+
+/// Writes for `std::io::copy`, each write under the write timeout.
+struct DeadlineWriter<'a> {
+    relayed: &'a Relayed,
+    fd: BorrowedFd<'a>,
+    /// What did not fit when the tunnel was on its way back to the pool.
+    kept: Vec<u8>,
+}
+
+impl Write for DeadlineWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match socket::send(self.fd, bytes) {
+            Ok(n) => {
+                self.relayed.touch();
+                Ok(n)
+            }
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(e),
+            Err(_) if self.relayed.parking.load(Relaxed) => {
+                self.kept.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            Err(_) => {
+                self.relayed.stuck.fetch_add(1, Relaxed);
+                let sent = self.write_when_ready(bytes);
+                self.relayed.stuck.fetch_sub(1, Relaxed);
+                sent
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl DeadlineWriter<'_> {
+    fn write_when_ready(&self, bytes: &[u8]) -> io::Result<usize> {
+        let began = Instant::now();
+        let timeout = self.relayed.write_timeout;
+        loop {
+            if !socket::wait_ready(self.fd, true, GLANCE)? {
+                self.relayed.check_open()?;
+            }
+            match socket::send(self.fd, bytes) {
+                Ok(n) => {
+                    self.relayed.touch();
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+            if !timeout.is_zero() && began.elapsed() >= timeout {
+                return Err(io::Error::from(io::ErrorKind::TimedOut));
+            }
+        }
+    }
+}
