@@ -13,7 +13,6 @@ pub mod upstream;
 
 pub use client::Client;
 pub use exchange::Exchange;
-pub use intake::Intake;
 pub use outbox::Outbox;
 pub use own::Own;
 pub use tunnel::Tunnel;
@@ -39,7 +38,7 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Between two bytes of an answer; an app may set its own. Beyond: 504, or a cut answer.
     pub answer_timeout: Duration,
-    /// An open connection without a request. Beyond: closed.
+    /// An open connection without a request. Beyond: closed; zero: after each answer.
     pub keepalive_timeout: Duration,
     /// A tunnel without a byte in either direction. Beyond: closed.
     pub tunnel_idle_timeout: Duration,

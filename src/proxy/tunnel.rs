@@ -77,6 +77,7 @@ impl Tunnel {
     pub fn begin(ctx: &mut Context, client: &mut Client, id: Id) -> Option<Box<Tunnel>> {
         let early = std::mem::take(&mut client.unread);
         let upstream = ctx.upstreams.get(id)?;
+        upstream.end_exchange();
         upstream.outbox = Outbox::holding(early);
         let open = OpenTunnel {
             front: ctx.front.clone(),

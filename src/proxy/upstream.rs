@@ -24,9 +24,9 @@ pub struct Upstream {
     pub gauges: Arc<WorkerGauges>,
     /// The token of the client connection it serves; None on the shelf.
     pub owner: Option<u64>,
+    /// It carries an exchange, which is counted.
+    in_flight: bool,
     pub intake: Intake,
-    /// It has carried an exchange before.
-    pub reused: bool,
     /// What the worker has not taken yet.
     pub outbox: Outbox,
     watches_write: bool,
@@ -50,11 +50,24 @@ impl Upstream {
     }
 }
 
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        if self.owner.is_some() {
+impl Upstream {
+    fn begin_exchange(&mut self, owner: u64) {
+        self.owner = Some(owner);
+        self.in_flight = true;
+        self.gauges.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// The exchange is over; what may follow is a tunnel.
+    pub fn end_exchange(&mut self) {
+        if std::mem::take(&mut self.in_flight) {
             self.gauges.in_flight.fetch_sub(1, Relaxed);
         }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.end_exchange();
     }
 }
 
@@ -115,28 +128,27 @@ impl Upstreams {
                 self.all.remove(id);
                 continue;
             }
-            upstream.owner = Some(owner);
-            upstream.reused = true;
-            upstream.gauges.in_flight.fetch_add(1, Relaxed);
+            upstream.begin_exchange(owner);
             return Ok(id);
         }
         let socket = socket::connect_unix(&worker.socket)?;
         let id = self.all.next_id();
         epoll.add(socket.as_fd(), self.token_kind | id.bits(), Interest::READ)?;
-        worker.gauges.in_flight.fetch_add(1, Relaxed);
-        Ok(self.all.insert(Upstream {
+        let mut upstream = Upstream {
             socket,
             slot: worker.slot,
             life: worker.life,
             instance: worker.instance,
             gauges: worker.gauges.clone(),
-            owner: Some(owner),
+            owner: None,
+            in_flight: false,
             intake: Intake::default(),
-            reused: false,
             outbox: Outbox::default(),
             watches_write: false,
             idle_since_ms: 0,
-        }))
+        };
+        upstream.begin_exchange(owner);
+        Ok(self.all.insert(upstream))
     }
 
     /// Puts a connection whose exchange is complete back on its shelf, if it can be used again.
@@ -149,9 +161,8 @@ impl Upstreams {
             self.close(id);
             return;
         }
-        if upstream.owner.take().is_some() {
-            upstream.gauges.in_flight.fetch_sub(1, Relaxed);
-        }
+        upstream.owner = None;
+        upstream.end_exchange();
         upstream.idle_since_ms = now_ms;
         let place = upstream.slot.0 as usize;
         if upstream.watches_write {

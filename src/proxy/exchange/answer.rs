@@ -1,0 +1,295 @@
+//! The worker's answer on its way to the client: interim heads, the final head, the body, and
+//! what is done when the worker ends before its answer does.
+
+use super::{AnswerState, Exchange, Step, Upload};
+use crate::http::framing::{self, Decoder, Framing};
+use crate::http::head::{self, Delivery, Version};
+use crate::proxy::{Client, CloseReason, Context, INPUT_BYTES, Outcome, Own, Tunnel};
+use log::{debug, warn};
+
+/// 1xx heads of one exchange; more is a worker gone wrong.
+const INTERIM_HEADS_MAX: u32 = 32;
+
+/// One read for a client that does not keep up.
+const SLOW_INPUT_BYTES: usize = 16 * 1024;
+
+impl Exchange {
+    pub(super) fn answer_step(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        input: &mut [u8],
+    ) -> Step {
+        if !client.outbox.is_empty() {
+            match client.flush() {
+                Ok(0) => {}
+                Ok(_) => self.progress_ms = ctx.now_ms,
+                Err(_) => return Err(self.abandon(ctx, CloseReason::ClientLeft)),
+            }
+            if !client.outbox.is_empty() {
+                self.slow = true;
+                return Ok(false);
+            }
+        }
+        if let AnswerState::Complete = self.answer {
+            return Ok(false);
+        }
+        let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) else {
+            return Ok(false);
+        };
+        let room = if self.slow {
+            SLOW_INPUT_BYTES
+        } else {
+            INPUT_BYTES
+        };
+        let end = room.min(input.len());
+        let input = input.get_mut(..end).unwrap_or_default();
+        let got = match upstream.recv(input) {
+            Ok(None) => return Ok(false),
+            Ok(Some(0)) => return self.worker_ended(ctx, client, true),
+            Err(_) => return self.worker_ended(ctx, client, false),
+            Ok(Some(n)) => input.get(..n).unwrap_or_default(),
+        };
+        self.progress_ms = ctx.now_ms;
+        match self.answer {
+            AnswerState::Awaited => self.answer_head(ctx, client, got)?,
+            AnswerState::Body { .. } => self.answer_body(ctx, client, got)?,
+            AnswerState::Complete => {}
+        }
+        Ok(true)
+    }
+
+    /// Bytes have come while the answer's head is awaited.
+    pub(super) fn answer_head(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        got: &[u8],
+    ) -> Result<(), Outcome> {
+        let mut partial = std::mem::take(&mut self.partial);
+        let result = if partial.is_empty() {
+            self.read_heads(ctx, client, got)
+        } else {
+            partial.extend_from_slice(got);
+            self.read_heads(ctx, client, &partial)
+        };
+        partial.clear();
+        let tail = match result {
+            // What is left over is the beginning of the next head.
+            Ok(consumed) => consumed,
+            Err(outcome) => return Err(outcome),
+        };
+        if !tail.is_empty() {
+            partial.extend_from_slice(&tail);
+        }
+        self.partial = partial;
+        Ok(())
+    }
+
+    /// Reads heads until the final one; returns the bytes of a head that is not complete yet.
+    pub(super) fn read_heads(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        mut bytes: &[u8],
+    ) -> Result<Vec<u8>, Outcome> {
+        let mut storage = head::fields();
+        loop {
+            let limits = &ctx.settings.head;
+            let response = match head::read_response(bytes, &mut storage, limits, self.asked) {
+                Ok(Some(response)) => response,
+                Ok(None) => return Ok(bytes.to_vec()),
+                Err(fault) => {
+                    self.answer_ourselves(ctx, client, Own::WorkerBroke(fault.reason()));
+                    return Ok(Vec::new());
+                }
+            };
+            let rest = bytes.get(response.len..).unwrap_or_default();
+            match response.status {
+                101 => return Err(self.tunnel(ctx, client, &response, rest)),
+                100..200 => {
+                    self.interim_heads += 1;
+                    if self.interim_heads > INTERIM_HEADS_MAX {
+                        self.answer_ourselves(ctx, client, Own::WorkerBroke("too many 1xx heads"));
+                        return Ok(Vec::new());
+                    }
+                    // An HTTP/1.0 client does not know 1xx. RFC 9110, 15.2.
+                    if self.version == Version::Http11 {
+                        let mut output = std::mem::take(&mut ctx.output);
+                        output.clear();
+                        response.write_for_client(&mut output, &self.delivery(ctx, false));
+                        let sent = client.send(&output);
+                        ctx.output = output;
+                        if sent.is_err() {
+                            return Err(self.abandon(ctx, CloseReason::ClientLeft));
+                        }
+                    }
+                    if rest.is_empty() {
+                        return Ok(Vec::new());
+                    }
+                    bytes = rest;
+                }
+                _ => {
+                    self.final_head(ctx, client, &response, rest)?;
+                    return Ok(Vec::new());
+                }
+            }
+        }
+    }
+
+    pub(super) fn delivery(&self, ctx: &Context, close: bool) -> Delivery {
+        Delivery {
+            version: self.version,
+            close,
+            head: self.asked.head,
+            date: Some(ctx.date),
+        }
+    }
+
+    /// The final head: sends it, with what has come of the body, in one piece.
+    pub(super) fn final_head(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        response: &head::Response<'_, '_>,
+        rest: &[u8],
+    ) -> Result<(), Outcome> {
+        let to = response.encoding(self.version);
+        if to == Framing::UntilClose {
+            self.last.get_or_insert(CloseReason::UntilClose);
+        }
+        // A worker that closes in the middle of an upload does not want the rest.
+        if matches!(self.upload, Upload::Body { .. }) && !response.persistent {
+            self.last.get_or_insert(CloseReason::AnsweredEarly);
+        }
+        self.reusable = response.persistent;
+        let mut decoder = Decoder::new(response.framing);
+        if let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) {
+            // The borrow of the upstream ends before the lesson borrows the context.
+            let (slot, life) = (upstream.slot, upstream.life);
+            self.lesson.head(ctx, slot, life, response);
+            self.lesson.body(ctx, slot, life, &decoder, rest);
+        }
+        let mut output = std::mem::take(&mut ctx.output);
+        output.clear();
+        response.write_for_client(&mut output, &self.delivery(ctx, self.last.is_some()));
+        let used = framing::transfer(&mut decoder, to, rest, &mut output);
+        let sent = client.send(&output);
+        ctx.output = output;
+        if sent.is_err() {
+            return Err(self.abandon(ctx, CloseReason::ClientLeft));
+        }
+        match used {
+            Ok(used) => self.reusable &= used == rest.len(),
+            Err(malformed) => {
+                warn!("{}: {}", self.worker_name(ctx), malformed.reason());
+                return Err(self.abandon(ctx, CloseReason::WorkerBroke));
+            }
+        }
+        if decoder.is_done() {
+            self.complete(ctx);
+        } else {
+            self.answer = AnswerState::Body { decoder, to };
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer_body(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        got: &[u8],
+    ) -> Result<(), Outcome> {
+        let AnswerState::Body { decoder, to } = &mut self.answer else {
+            return Ok(());
+        };
+        if let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) {
+            let (slot, life) = (upstream.slot, upstream.life);
+            self.lesson.body(ctx, slot, life, decoder, got);
+        }
+        let (used, sent) = match framing::verbatim(decoder, *to, got) {
+            Some(used) => (Ok(used), client.send(got.get(..used).unwrap_or_default())),
+            None => {
+                let mut output = std::mem::take(&mut ctx.output);
+                output.clear();
+                let used = framing::transfer(decoder, *to, got, &mut output);
+                let sent = client.send(&output);
+                ctx.output = output;
+                (used, sent)
+            }
+        };
+        let done = decoder.is_done();
+        if sent.is_err() {
+            return Err(self.abandon(ctx, CloseReason::ClientLeft));
+        }
+        match used {
+            Ok(used) => self.reusable &= used == got.len(),
+            Err(malformed) => {
+                warn!("{}: {}", self.worker_name(ctx), malformed.reason());
+                return Err(self.abandon(ctx, CloseReason::WorkerBroke));
+            }
+        }
+        if done {
+            self.complete(ctx);
+        }
+        Ok(())
+    }
+
+    /// The worker has ended its direction (`clean`), or the connection to it broke.
+    pub(super) fn worker_ended(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        clean: bool,
+    ) -> Step {
+        self.reusable = false;
+        match &self.answer {
+            AnswerState::Awaited => {
+                let silent = self.partial.is_empty() && self.interim_heads == 0;
+                if silent && !self.replay.is_empty() {
+                    self.try_again(ctx, client);
+                } else {
+                    let own = Own::WorkerBroke("the worker closed before it answered");
+                    self.answer_ourselves(ctx, client, own);
+                }
+                Ok(true)
+            }
+            AnswerState::Body { decoder, .. } if clean && decoder.is_until_close() => {
+                self.complete(ctx);
+                Ok(true)
+            }
+            AnswerState::Body { .. } => {
+                debug!("{}: the answer was cut", self.worker_name(ctx));
+                Err(self.abandon(ctx, CloseReason::WorkerBroke))
+            }
+            AnswerState::Complete => Ok(false),
+        }
+    }
+
+    pub(super) fn tunnel(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        response: &head::Response<'_, '_>,
+        rest: &[u8],
+    ) -> Outcome {
+        let mut output = std::mem::take(&mut ctx.output);
+        output.clear();
+        response.write_for_client(&mut output, &self.delivery(ctx, false));
+        output.extend_from_slice(rest);
+        let sent = client.send(&output);
+        ctx.output = output;
+        let tunnel = match (sent, self.upstream.take()) {
+            (Ok(_), Some(id)) => Tunnel::begin(ctx, client, id),
+            (Err(_), id) => {
+                self.upstream = id;
+                None
+            }
+            (Ok(_), None) => None,
+        };
+        match tunnel {
+            Some(tunnel) => Outcome::Tunnel(tunnel),
+            None => self.abandon(ctx, CloseReason::ClientLeft),
+        }
+    }
+}

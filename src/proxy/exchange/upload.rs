@@ -1,0 +1,109 @@
+//! The request's body on its way to the worker.
+
+use super::{AnswerState, Exchange, Step, Upload};
+use crate::http::framing;
+use crate::proxy::{Client, CloseReason, Context, Outcome, Own};
+
+impl Exchange {
+    pub(super) fn upload_step(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        input: &mut [u8],
+    ) -> Step {
+        let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) else {
+            return Ok(false);
+        };
+        if !upstream.outbox.is_empty() {
+            let flushed = upstream.flush();
+            let stuck = !upstream.outbox.is_empty();
+            match flushed {
+                Ok(0) => return Ok(false),
+                Ok(_) => self.progress_ms = ctx.now_ms,
+                Err(_) => {
+                    upstream.intake.readable = true;
+                    upstream.outbox = Default::default();
+                    self.reusable = false;
+                    self.upload = Upload::Dropped;
+                    return Ok(true);
+                }
+            }
+            if stuck {
+                return Ok(true);
+            }
+        }
+        if !matches!(self.upload, Upload::Body { .. }) {
+            return Ok(false);
+        }
+        let got = match client.recv(input) {
+            Ok(None) => return Ok(false),
+            Ok(Some(0)) | Err(_) => return Err(self.abandon(ctx, CloseReason::ClientLeft)),
+            Ok(Some(n)) => input.get(..n).unwrap_or_default(),
+        };
+        self.upload_bytes(ctx, client, got)?;
+        Ok(true)
+    }
+
+    /// Sends body bytes on as they are framed for the worker.
+    pub(super) fn upload_bytes(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        got: &[u8],
+    ) -> Result<(), Outcome> {
+        let Upload::Body { decoder, to, taken } = &mut self.upload else {
+            return Ok(());
+        };
+        let mut output = std::mem::take(&mut ctx.output);
+        output.clear();
+        let (used, verbatim) = match framing::verbatim(decoder, *to, got) {
+            Some(used) => (Ok(used), true),
+            None => (framing::transfer(decoder, *to, got, &mut output), false),
+        };
+        let used = match used {
+            Ok(used) => used,
+            Err(malformed) => {
+                ctx.output = output;
+                return self.refuse_upload(ctx, client, Own::Refused(400, malformed.reason()));
+            }
+        };
+        *taken = taken.saturating_add(used as u64);
+        let too_large = ctx.settings.body_bytes_max > 0 && *taken > ctx.settings.body_bytes_max;
+        if decoder.is_done() {
+            self.upload = Upload::Done;
+            client
+                .unread
+                .extend_from_slice(got.get(used..).unwrap_or_default());
+        }
+        if too_large {
+            ctx.output = output;
+            return self.refuse_upload(ctx, client, Own::BodyTooLarge);
+        }
+        if verbatim {
+            self.to_worker(ctx, got.get(..used).unwrap_or_default());
+        } else {
+            self.to_worker(ctx, &output);
+        }
+        ctx.output = output;
+        Ok(())
+    }
+
+    /// The upload cannot go on: it is answered if the worker has not begun to, else cut.
+    pub(super) fn refuse_upload(
+        &mut self,
+        ctx: &mut Context,
+        client: &mut Client,
+        own: Own,
+    ) -> Result<(), Outcome> {
+        match self.answer {
+            AnswerState::Awaited => {
+                self.upload = Upload::Dropped;
+                self.answer_ourselves(ctx, client, own);
+                Ok(())
+            }
+            AnswerState::Body { .. } | AnswerState::Complete => {
+                Err(self.abandon(ctx, CloseReason::Refused))
+            }
+        }
+    }
+}
