@@ -1,3 +1,263 @@
 //! The control plane: starts, watches, restarts and stops workers. See ARCHITECTURE.md.
+//!
+//! [`start`] makes three threads: the supervisor, which decides and acts; `ipc`, which speaks with
+//! Node workers; `logs`, which reads what workers print. The rest of the process sees the roster
+//! on the board, the events, and this handle.
 
+pub mod guard;
+pub mod ipc;
+mod logs;
+mod place;
+mod probe;
+mod rundir;
+pub mod spawn;
 pub mod spec;
+pub mod status;
+mod supervisor;
+mod worker;
+
+use crate::fleet::guard::Guard;
+use crate::fleet::ipc::Ipc;
+use crate::fleet::logs::Logs;
+use crate::fleet::place::{App, Place};
+use crate::fleet::rundir::{RunDir, SOCKET_PATH_BYTES_MAX};
+use crate::fleet::spec::AppSpec;
+use crate::fleet::status::WorkerStatus;
+use crate::fleet::supervisor::{Inbox, Request, Supervisor};
+use crate::roster::{Board, Slot};
+use crate::sys::procfs;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::fmt;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What workers have said and the supervisor has not heard yet.
+const NOTICES_MAX: usize = 1024;
+
+/// How the fleet is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sockets, lock and hook; made if it is missing, mode 0700.
+    pub run_dir: PathBuf,
+    /// Print what workers print, with their names in front.
+    pub log_worker_output: bool,
+    /// The sidekeeper binary, started again as the guard and on the way to each worker.
+    pub executable: PathBuf,
+}
+
+impl Settings {
+    pub fn new(run_dir: PathBuf) -> Settings {
+        // The link and not what it says: it stays right when the file is replaced or removed.
+        let executable = PathBuf::from("/proc/self/exe");
+        Settings { run_dir, log_worker_output: true, executable }
+    }
+}
+
+/// What happens to apps as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FleetEvent {
+    /// An app has its first ready worker, `took` after the start of the fleet.
+    Ready { app: Arc<str>, took: Duration },
+    /// Every app has had a ready worker.
+    AllReady,
+    /// A worker keeps failing; its last lines of stderr.
+    Errored { app: Arc<str>, worker: u32, lines: Vec<String> },
+    /// No process is left.
+    Stopped,
+}
+
+/// Why the fleet cannot start. Shown as one line that says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// The run directory cannot be made or used.
+    RunDir { path: PathBuf, source: io::Error },
+    /// Another sidekeeper holds the run directory.
+    InUse { path: PathBuf, pid: String },
+    SocketPathTooLong { path: PathBuf },
+    /// A worker's socket cannot be bound.
+    Socket { path: PathBuf, source: io::Error },
+    /// No guard process, thread or descriptor.
+    Resources { source: io::Error },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::RunDir { path, source } => {
+                write!(f, "cannot use {}: {source}; choose another --run-dir", path.display())
+            }
+            StartError::InUse { path, pid } => write!(
+                f,
+                "the run directory {} is in use by sidekeeper {pid}; stop that one or choose another --run-dir",
+                path.display()
+            ),
+            StartError::SocketPathTooLong { path } => write!(
+                f,
+                "the socket path {} is longer than {SOCKET_PATH_BYTES_MAX} bytes; choose a shorter --run-dir",
+                path.display()
+            ),
+            StartError::Socket { path, source } => {
+                write!(f, "cannot listen on {}: {source}; remove it or choose another --run-dir", path.display())
+            }
+            StartError::Resources { source } => write!(
+                f,
+                "cannot start: {source}; look at the limits of processes and open files"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running fleet. Dropping it stops the workers as [`Fleet::stop`] does, without waiting.
+pub struct Fleet {
+    requests: Sender<Request>,
+    children: Sender<()>,
+    events: Receiver<FleetEvent>,
+    statuses: Arc<Mutex<Vec<WorkerStatus>>>,
+    /// Closed when the supervisor and the logs have ended.
+    done: Receiver<()>,
+}
+
+impl Fleet {
+    pub fn events(&self) -> &Receiver<FleetEvent> {
+        &self.events
+    }
+
+    /// SIGCHLD came.
+    pub fn child_signal(&self) {
+        // Full means that one is waiting already, and it will reap them all.
+        let _ = self.children.try_send(());
+    }
+
+    /// Begins to stop all workers: message, SIGTERM, SIGKILL, each after its time.
+    pub fn stop(&self) {
+        let _ = self.requests.send(Request::Stop);
+    }
+
+    /// Takes the next step of a stop at once.
+    pub fn hurry(&self) {
+        let _ = self.requests.send(Request::Hurry);
+    }
+
+    /// Waits until no process is left and all output is written; false if that takes longer.
+    pub fn wait_stopped(&self, deadline: Instant) -> bool {
+        matches!(
+            self.done.recv_deadline(deadline),
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected)
+        )
+    }
+
+    /// All workers at this moment, in the order of apps and instances.
+    pub fn snapshot(&self) -> Vec<WorkerStatus> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Binds the workers' sockets, publishes the roster, and starts guard, threads and workers.
+pub fn start(
+    specs: Vec<AppSpec>,
+    settings: Settings,
+    board: Arc<Board>,
+) -> Result<Fleet, StartError> {
+    let resources = |source| StartError::Resources { source };
+    let run_dir = RunDir::open(&settings.run_dir)?;
+    let hook = run_dir.write_hook()?;
+    let (apps, places) = lay_out(specs, &run_dir)?;
+    let strangers = procfs::children().into_iter().collect();
+    let (requests, requests_in) = unbounded();
+    let (children, children_in) = bounded(1);
+    let (notices, notices_in) = bounded(NOTICES_MAX);
+    let (tails, tails_in) = unbounded();
+    let (events, events_out) = unbounded();
+    let (done_holder, done) = bounded(0);
+    let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
+    let (logs, logs_thread) = Logs::new(tails, settings.log_worker_output).map_err(resources)?;
+    let guard = Guard::start(&settings.executable).map_err(resources)?;
+    let statuses: Arc<Mutex<Vec<WorkerStatus>>> = Arc::default();
+    board.publish(supervisor::roster(&apps, &places));
+    let supervisor = Supervisor {
+        apps,
+        places,
+        inbox: Inbox {
+            requests: requests_in,
+            children: children_in,
+            notices: notices_in,
+            tails: tails_in,
+        },
+        events,
+        board,
+        statuses: Arc::clone(&statuses),
+        ipc,
+        logs,
+        guard,
+        run_dir,
+        hook,
+        executable: settings.executable,
+        began: Instant::now(),
+        stopping: false,
+        strangers,
+        published: Vec::new(),
+        steps: [0; 3],
+        changed: true,
+    };
+    start_vital_thread("ipc", move || ipc_thread.run()).map_err(resources)?;
+    let logs_done = done_holder.clone();
+    start_vital_thread("logs", move || {
+        let _logs_done: Sender<()> = logs_done;
+        logs_thread.run()
+    })
+    .map_err(resources)?;
+    start_vital_thread("supervisor", move || {
+        let _supervisor_done: Sender<()> = done_holder;
+        supervisor.run();
+        Ok(())
+    })
+    .map_err(resources)?;
+    Ok(Fleet { requests, children, events: events_out, statuses, done })
+}
+
+/// Gives every worker of every app its slot, socket and listener.
+fn lay_out(specs: Vec<AppSpec>, run_dir: &RunDir) -> Result<(Vec<App>, Vec<Place>), StartError> {
+    let now = Instant::now();
+    let mut apps = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
+    let mut slots = (0..).map(Slot);
+    for (index, spec) in specs.into_iter().enumerate() {
+        let app = App::new(spec);
+        for (instance, slot) in (0..app.spec.workers).zip(&mut slots) {
+            let socket: Arc<Path> = Arc::from(run_dir.socket(&app.spec.name, instance)?);
+            let listener = if spawn::binds_itself(&app.spec.launch) {
+                None
+            } else {
+                Some(rundir::listen(&socket)?)
+            };
+            places.push(Place::new(index, &app.name, slot, instance, socket, listener, now));
+        }
+        apps.push(app);
+    }
+    Ok((apps, places))
+}
+
+/// Starts a thread without which the process must not go on: workers would die with the
+/// supervisor, or stand still on pipes that nobody reads.
+fn start_vital_thread(
+    name: &'static str,
+    body: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let run = move || {
+        let complaint = match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => "a bug (see above)".to_owned(),
+        };
+        let _ = writeln!(io::stderr(), "sidekeeper: the {name} thread has ended: {complaint}");
+        std::process::abort();
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(())
+}

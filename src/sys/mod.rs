@@ -2,6 +2,8 @@
 //! This is the only room with `unsafe`; each block says why it is sound.
 #![allow(unsafe_code)]
 
+pub mod descriptor;
 pub mod epoll;
 pub mod process;
+pub mod procfs;
 pub mod socket;

@@ -1,0 +1,454 @@
+//! Node's IPC channel: lines of JSON between us and each worker, over a socket pair.
+//!
+//! One thread waits in an epoll set over all channels. It always reads what workers send (a
+//! worker's own queue grows without bound otherwise), tells the supervisor what concerns it, and
+//! writes what others ask it to write, from a bounded queue for each worker: nobody who sends ever
+//! waits for a worker. It knows nothing of processes; an end of file is only reported.
+
+use crate::roster::Slot;
+use crate::sys::epoll::{Epoll, Event, Interest, Waker};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use log::{debug, warn};
+use serde::Deserialize;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+/// The longest line that a worker may send. Longer ones are skipped, with a warning.
+const LINE_BYTES_MAX: usize = 4 << 20;
+/// What may wait for one worker that does not read its channel. What comes on top is dropped.
+const QUEUE_BYTES_MAX: usize = 1 << 20;
+/// What is read from one worker before the others have their turn.
+const TURN_BYTES_MAX: usize = 256 << 10;
+const READ_BYTES: usize = 64 << 10;
+/// The token that is no worker's: lives begin at 1.
+const WAKER: u64 = 0;
+
+/// One life of one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LifeKey {
+    pub slot: Slot,
+    pub life: u32,
+}
+
+impl LifeKey {
+    fn token(self) -> u64 {
+        (u64::from(self.slot.0) << 32) | u64::from(self.life)
+    }
+}
+
+/// A whole message with its newline, shared by all channels that it goes to.
+pub type Line = Arc<[u8]>;
+
+/// pm2's message to the app.
+pub const SHUTDOWN: &[u8] = b"\"shutdown\"\n";
+/// To the hook: close the server, let connections finish.
+pub const DRAIN: &[u8] = b"{\"cmd\":\"NODE_SIDEKEEPER_DRAIN\"}\n";
+
+/// What a worker says of itself, once a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    /// Delay of the event loop, milliseconds.
+    pub lag_ms: f64,
+    /// Busy share of the event loop, 0 to 1.
+    pub utilization: f64,
+    /// Bytes of heap in use.
+    pub heap: u64,
+    /// Bytes of resident memory.
+    pub rss: u64,
+    /// Sockets that the app's server has open.
+    pub sockets: u64,
+}
+
+/// What the supervisor is told.
+#[derive(Debug)]
+pub struct Notice {
+    pub key: LifeKey,
+    pub news: News,
+}
+
+#[derive(Debug)]
+pub enum News {
+    /// The app's server listens on the socket it was given.
+    Listening,
+    /// `process.send('ready')`.
+    Ready,
+    /// The app's server is closed.
+    Closed,
+    Stats(Stats),
+    /// The worker has closed its end: it has ended, disconnected, or lost the descriptor.
+    ChannelGone,
+}
+
+enum Command {
+    Add { key: LifeKey, name: Arc<str>, stream: UnixStream },
+    Send { key: LifeKey, line: Line },
+    Remove { key: LifeKey },
+    End,
+}
+
+/// The way to the thread. Its queue is unbounded and small by construction: the supervisor sends
+/// a few commands for each change of a worker's state.
+#[derive(Clone)]
+pub struct Ipc {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Ipc {
+    /// Makes the two ends: the handle, and what the thread runs.
+    pub fn new(notices: Sender<Notice>) -> io::Result<(Ipc, IpcThread)> {
+        let (commands, orders) = crossbeam_channel::unbounded();
+        let waker = Arc::new(Waker::new()?);
+        let epoll = Epoll::new()?;
+        epoll.add(waker.as_fd(), WAKER, Interest::READ_LEVEL)?;
+        let thread = IpcThread {
+            epoll,
+            waker: Arc::clone(&waker),
+            orders,
+            notices,
+            channels: HashMap::new(),
+            buffer: vec![0; READ_BYTES],
+        };
+        Ok((Ipc { commands, waker }, thread))
+    }
+
+    /// Takes over our end of a new life's channel.
+    pub fn add(&self, key: LifeKey, name: Arc<str>, stream: UnixStream) {
+        self.order(Command::Add { key, name, stream });
+    }
+
+    /// Sends a line; nothing happens if that life's channel is gone.
+    pub fn send(&self, key: LifeKey, line: &[u8]) {
+        self.order(Command::Send { key, line: Arc::from(line) });
+    }
+
+    pub fn remove(&self, key: LifeKey) {
+        self.order(Command::Remove { key });
+    }
+
+    pub fn end(&self) {
+        self.order(Command::End);
+    }
+
+    fn order(&self, command: Command) {
+        // A thread that has ended has no channels left to do anything with.
+        let _ = self.commands.send(command);
+        self.waker.ring();
+    }
+}
+
+pub struct IpcThread {
+    epoll: Epoll,
+    waker: Arc<Waker>,
+    orders: Receiver<Command>,
+    notices: Sender<Notice>,
+    channels: HashMap<u64, Channel>,
+    buffer: Vec<u8>,
+}
+
+/// One worker's channel.
+struct Channel {
+    key: LifeKey,
+    name: Arc<str>,
+    stream: UnixStream,
+    lines: LineCutter,
+    queue: VecDeque<Line>,
+    /// Bytes of the queue's first line that are written.
+    written: usize,
+    queued_bytes: usize,
+    dropped: u64,
+}
+
+impl IpcThread {
+    pub fn run(mut self) -> io::Result<()> {
+        loop {
+            let count = self.epoll.wait(None)?;
+            for index in 0..count {
+                let Some(event) = self.epoll.event(index) else { break };
+                if event.token == WAKER {
+                    self.waker.silence();
+                } else {
+                    self.serve(event);
+                }
+            }
+            loop {
+                match self.orders.try_recv() {
+                    Ok(Command::End) | Err(TryRecvError::Disconnected) => return Ok(()),
+                    Ok(command) => self.obey(command)?,
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Add { key, name, stream } => {
+                stream.set_nonblocking(true)?;
+                self.epoll.add(stream.as_fd(), key.token(), Interest::READ_LEVEL)?;
+                self.channels.insert(key.token(), Channel::new(key, name, stream));
+            }
+            Command::Send { key, line } => {
+                if let Some(channel) = self.channels.get_mut(&key.token()) {
+                    channel.send(line, &self.epoll);
+                }
+            }
+            Command::Remove { key } => {
+                self.channels.remove(&key.token());
+            }
+            Command::End => {}
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, event: Event) {
+        let Some(channel) = self.channels.get_mut(&event.token) else {
+            return; // Removed earlier in this batch.
+        };
+        if event.writable() {
+            channel.flush(&self.epoll);
+        }
+        if event.readable() && !channel.read(&mut self.buffer, &self.notices) {
+            let key = channel.key;
+            self.channels.remove(&event.token);
+            tell(&self.notices, key, News::ChannelGone);
+        }
+    }
+}
+
+impl Channel {
+    fn new(key: LifeKey, name: Arc<str>, stream: UnixStream) -> Channel {
+        Channel {
+            key,
+            name,
+            stream,
+            lines: LineCutter::default(),
+            queue: VecDeque::new(),
+            written: 0,
+            queued_bytes: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Reads a turn's worth; false at the end of the channel.
+    fn read(&mut self, buffer: &mut [u8], notices: &Sender<Notice>) -> bool {
+        let mut taken = 0;
+        while taken < TURN_BYTES_MAX {
+            let count = match self.stream.read(buffer) {
+                Ok(0) => return false,
+                Ok(count) => count,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return false,
+            };
+            taken += count;
+            let (key, name) = (self.key, &self.name);
+            let bytes = buffer.get(..count).unwrap_or_default();
+            let skipped = self.lines.cut(bytes, |line| hear(key, name, line, notices));
+            if skipped > 0 {
+                warn!("{name}: a message of more than {LINE_BYTES_MAX} bytes was skipped");
+            }
+        }
+        true
+    }
+
+    fn send(&mut self, line: Line, epoll: &Epoll) {
+        let was_empty = self.queue.is_empty();
+        if self.queued_bytes + line.len() > QUEUE_BYTES_MAX {
+            self.dropped += 1;
+            // At 1, 2, 4, 8 ...: a worker that is stuck must not fill the log as well.
+            if self.dropped.is_power_of_two() {
+                warn!("{}: does not read its channel, {} messages dropped", self.name, self.dropped);
+            }
+            return;
+        }
+        self.queued_bytes += line.len();
+        self.queue.push_back(line);
+        if was_empty {
+            self.flush(epoll);
+        }
+    }
+
+    /// Writes what fits. What remains is written when the kernel says that there is room.
+    fn flush(&mut self, epoll: &Epoll) {
+        while let Some(line) = self.queue.front() {
+            let rest = line.get(self.written..).unwrap_or_default();
+            match (&self.stream).write(rest) {
+                Ok(count) => {
+                    self.written += count;
+                    if self.written >= line.len() {
+                        self.queued_bytes -= line.len();
+                        self.written = 0;
+                        self.queue.pop_front();
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    // The reading side finds the end of file and says so.
+                    self.queue.clear();
+                    self.queued_bytes = 0;
+                    self.written = 0;
+                }
+            }
+        }
+        let interest = if self.queue.is_empty() {
+            Interest::READ_LEVEL
+        } else {
+            Interest::READ_WRITE
+        };
+        // A failure means that the descriptor is not in the set, and then nothing comes anyway.
+        let _ = epoll.modify(self.stream.as_fd(), self.key.token(), interest);
+    }
+}
+
+/// Cuts a stream into lines. A line that grows beyond the limit is skipped to its end.
+#[derive(Default)]
+struct LineCutter {
+    partial: Vec<u8>,
+    skipping: bool,
+}
+
+impl LineCutter {
+    /// Calls `each` for every whole line, without its newline; returns how many began to be
+    /// skipped.
+    fn cut(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) -> usize {
+        let mut skipped = 0;
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, whole) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            if self.skipping {
+                self.skipping = !whole;
+            } else if self.partial.len() + text.len() > LINE_BYTES_MAX {
+                skipped += 1;
+                self.partial = Vec::new();
+                self.skipping = !whole;
+            } else if !whole {
+                self.partial.extend_from_slice(text);
+            } else if self.partial.is_empty() {
+                each(text);
+            } else {
+                self.partial.extend_from_slice(text);
+                each(&self.partial);
+                self.partial.clear();
+                // One large message must not cost its size for ever.
+                self.partial.shrink_to(READ_BYTES);
+            }
+        }
+        skipped
+    }
+}
+
+/// The hook's messages; everything else that an app sends is its own affair.
+#[derive(Debug, Deserialize)]
+struct HookMessage {
+    cmd: String,
+    #[serde(flatten)]
+    stats: Stats,
+}
+
+/// How far into a line the hook's `cmd` is looked for: parsing megabytes of an app's own messages
+/// to find that they are not ours would cost this thread its time.
+const CMD_BYTES_MAX: usize = 64;
+const CMD_PREFIX: &[u8] = b"NODE_SIDEKEEPER_";
+
+fn hear(key: LifeKey, name: &str, line: &[u8], notices: &Sender<Notice>) {
+    if let Some(news) = understand(line) {
+        tell(notices, key, news);
+    } else {
+        debug!("{name}: message of {} bytes, not for us", line.len());
+    }
+}
+
+fn understand(line: &[u8]) -> Option<News> {
+    if line == b"\"ready\"" {
+        return Some(News::Ready);
+    }
+    let start = line.get(..CMD_BYTES_MAX.min(line.len()))?;
+    if !start.windows(CMD_PREFIX.len()).any(|window| window == CMD_PREFIX) {
+        return None;
+    }
+    let message: HookMessage = serde_json::from_slice(line).ok()?;
+    match message.cmd.strip_prefix("NODE_SIDEKEEPER_")? {
+        "LISTENING" => Some(News::Listening),
+        "CLOSED" => Some(News::Closed),
+        "STATS" => Some(News::Stats(message.stats)),
+        _ => None,
+    }
+}
+
+/// The supervisor never waits for this thread, so this thread may wait for the supervisor. Only
+/// figures are left out when it is behind: there are new ones in a second.
+fn tell(notices: &Sender<Notice>, key: LifeKey, news: News) {
+    let notice = Notice { key, news };
+    match notice.news {
+        News::Stats(_) => {
+            let _ = notices.try_send(notice);
+        }
+        News::Listening | News::Ready | News::Closed | News::ChannelGone => {
+            // Without a supervisor the process is about to end.
+            let _ = notices.send(notice);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut_all(cutter: &mut LineCutter, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, usize) {
+        let mut lines = Vec::new();
+        let mut skipped = 0;
+        for piece in pieces {
+            skipped += cutter.cut(piece, |line| lines.push(line.to_vec()));
+        }
+        (lines, skipped)
+    }
+
+    #[test]
+    fn lines_may_be_split_anywhere() {
+        let mut cutter = LineCutter::default();
+        let (lines, _) = cut_all(&mut cutter, &[b"a\nb", b"c", b"d\n\ne", b"\n"]);
+        assert_eq!(lines, [&b"a"[..], b"bcd", b"", b"e"]);
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_skipped_alone() {
+        let mut cutter = LineCutter::default();
+        let half = vec![b'x'; LINE_BYTES_MAX / 2 + 1];
+        let (lines, skipped) = cut_all(&mut cutter, &[b"a\n", &half, &half, &half, b"y\nb\n"]);
+        assert_eq!(lines, [b"a", b"b"]);
+        assert_eq!(skipped, 1);
+    }
+
+    #[test]
+    fn messages_of_the_hook_are_told_from_others() {
+        assert!(matches!(understand(b"\"ready\""), Some(News::Ready)));
+        let line = br#"{"cmd":"NODE_SIDEKEEPER_LISTENING","type":"path","path":"/r/a.0.sock","port":3001,"pid":7}"#;
+        assert!(matches!(understand(line), Some(News::Listening)));
+        assert!(matches!(understand(br#"{"cmd":"NODE_SIDEKEEPER_CLOSED"}"#), Some(News::Closed)));
+        let line = br#"{"cmd":"NODE_SIDEKEEPER_STATS","lag_ms":1.5,"utilization":0.25,"heap":10,"rss":20,"sockets":3}"#;
+        match understand(line) {
+            Some(News::Stats(stats)) => {
+                assert_eq!((stats.lag_ms, stats.heap, stats.sockets), (1.5, 10, 3));
+            }
+            other => panic!("{other:?}"),
+        }
+        for other in [
+            &b"{\"type\":\"process:msg\"}"[..],
+            b"",
+            b"ready",
+            b"{\"cmd\":\"NODE_SIDEKEEPER_STATS\"",
+            b"{\"cmd\":\"NODE_SIDEKEEPER_NEWER\"}",
+            b"{\"cmd\":7,\"a\":\"NODE_SIDEKEEPER_\"}",
+        ] {
+            assert!(understand(other).is_none(), "{other:?}");
+        }
+    }
+}

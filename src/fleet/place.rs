@@ -1,0 +1,192 @@
+//! A worker's place as the supervisor keeps it: the pure worker, and what of the machine belongs
+//! to it over its lives. Only the supervisor thread touches it.
+
+use crate::fleet::ipc::{LifeKey, Stats};
+use crate::fleet::probe::Probe;
+use crate::fleet::spec::{AppSpec, Launch};
+use crate::fleet::status::{Condition, DEATHS_MAX, Death, WorkerStatus};
+use crate::fleet::worker::{Rules, State, Worker};
+use crate::gauges::WorkerGauges;
+use crate::roster::{self, Availability, Slot};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a Node worker may take to say that it listens before we look whether it accepts: one
+/// that has the hook need not see a connection that is no client's.
+const NODE_PROBE_AFTER: Duration = Duration::from_secs(1);
+
+/// An app as the supervisor keeps it.
+pub struct App {
+    pub name: Arc<str>,
+    pub spec: AppSpec,
+    pub rules: Rules,
+    /// It has had a ready worker.
+    pub was_ready: bool,
+    pub turn: Arc<AtomicUsize>,
+    pub session_cookies: Arc<[String]>,
+}
+
+impl App {
+    pub fn new(spec: AppSpec) -> App {
+        App {
+            name: Arc::from(spec.name.as_str()),
+            rules: Rules::of(&spec),
+            was_ready: false,
+            turn: Arc::default(),
+            session_cookies: Arc::from(spec.session_cookies.as_slice()),
+            spec,
+        }
+    }
+
+    pub fn published(&self, workers: Vec<roster::Worker>) -> roster::App {
+        roster::App {
+            name: Arc::clone(&self.name),
+            routes: self.spec.routes.clone(),
+            policy: self.spec.policy,
+            session_cookies: Arc::clone(&self.session_cookies),
+            answer_timeout: self.spec.answer_timeout,
+            workers,
+            turn: Arc::clone(&self.turn),
+        }
+    }
+}
+
+pub struct Place {
+    /// Index of its app.
+    pub app: usize,
+    pub app_name: Arc<str>,
+    pub slot: Slot,
+    pub instance: u32,
+    /// `chat.0`, as logs say it.
+    pub name: Arc<str>,
+    pub socket: Arc<Path>,
+    /// Kept over all lives. None for programs that bind the socket themselves.
+    pub listener: Option<OwnedFd>,
+    pub gauges: Arc<WorkerGauges>,
+    pub worker: Worker,
+    pub probe: Option<Probe>,
+    /// The channel ended while the process lived on.
+    pub channel_lost: bool,
+    /// Why we killed it, if we did.
+    pub sentence: Option<String>,
+    pub condition: Condition,
+    pub since: SystemTime,
+    pub deaths: VecDeque<Death>,
+    pub stats: Option<Stats>,
+}
+
+impl Place {
+    pub fn new(
+        app: usize,
+        app_name: &Arc<str>,
+        slot: Slot,
+        instance: u32,
+        socket: Arc<Path>,
+        listener: Option<OwnedFd>,
+        now: Instant,
+    ) -> Place {
+        Place {
+            app,
+            app_name: Arc::clone(app_name),
+            slot,
+            instance,
+            name: Arc::from(format!("{app_name}.{instance}")),
+            socket,
+            listener,
+            gauges: Arc::default(),
+            worker: Worker::new(now),
+            probe: None,
+            channel_lost: false,
+            sentence: None,
+            condition: Condition::Waiting,
+            since: SystemTime::now(),
+            deaths: VecDeque::new(),
+            stats: None,
+        }
+    }
+
+    pub fn key(&self) -> LifeKey {
+        LifeKey { slot: self.slot, life: self.worker.life }
+    }
+
+    pub fn availability(&self, rules: &Rules) -> Availability {
+        self.worker.availability(rules, self.listener.is_some())
+    }
+
+    /// A new life has begun.
+    pub fn begin_life(&mut self, launch: &Launch, now: Instant) {
+        let first_look = match launch {
+            Launch::Node { .. } | Launch::NodeShell { .. } => now + NODE_PROBE_AFTER,
+            Launch::Program { .. } => now,
+        };
+        self.probe = Some(Probe::new(first_look));
+        self.channel_lost = false;
+        self.sentence = None;
+        self.stats = None;
+    }
+
+    /// When the supervisor has to look at this worker next.
+    pub fn deadline(&self) -> Option<Instant> {
+        let look = match self.worker.state {
+            State::Starting { listens: false, .. } => self.probe.as_ref().map(Probe::due),
+            State::Starting { listens: true, .. }
+            | State::Waiting { .. }
+            | State::Spawning
+            | State::Ready { .. }
+            | State::Closed { .. }
+            | State::Condemned { .. }
+            | State::Stopping { .. }
+            | State::Leaving { .. }
+            | State::Stopped => None,
+        };
+        [look, self.worker.deadline()].into_iter().flatten().min()
+    }
+
+    pub fn remember_death(&mut self, life: u32, pid: Option<u32>, reason: String) {
+        if self.deaths.len() == DEATHS_MAX {
+            self.deaths.pop_front();
+        }
+        self.deaths.push_back(Death { at: SystemTime::now(), life, pid, reason });
+    }
+
+    /// Notes since when the condition is what it is; true if it has changed.
+    pub fn note_condition(&mut self, rules: &Rules) -> bool {
+        let condition = Condition::of(&self.worker.state, self.worker.errored(rules));
+        if condition == self.condition {
+            return false;
+        }
+        self.condition = condition;
+        self.since = SystemTime::now();
+        true
+    }
+
+    pub fn status(&self) -> WorkerStatus {
+        WorkerStatus {
+            app: Arc::clone(&self.app_name),
+            slot: self.slot,
+            instance: self.instance,
+            life: self.worker.life,
+            condition: self.condition,
+            since: self.since,
+            pid: self.worker.pid().map(|pid| pid.number()),
+            restarts: self.worker.life.saturating_sub(1),
+            deaths: self.deaths.iter().cloned().collect(),
+            stats: self.stats,
+        }
+    }
+
+    pub fn published(&self, rules: &Rules) -> roster::Worker {
+        roster::Worker {
+            slot: self.slot,
+            life: self.worker.life,
+            instance: self.instance,
+            socket: Arc::clone(&self.socket),
+            availability: self.availability(rules),
+            gauges: Arc::clone(&self.gauges),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The run directory: a lock, the workers' sockets and the hook for Node. Mode 0700, because a
+//! socket in it is the way past the proxy to a worker. Used by the thread that starts the fleet
+//! and, at the end, by the supervisor.
+
+use crate::fleet::StartError;
+use crate::sys::descriptor::try_lock;
+use crate::sys::process::user;
+use crate::sys::socket::listen_unix;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// unix(7) allows 107; some programs cut silently at less.
+pub const SOCKET_PATH_BYTES_MAX: usize = 99;
+/// Connections that wait while a worker starts or is busy; the kernel caps it at somaxconn.
+const BACKLOG: i32 = 4096;
+const LOCK: &str = "lock";
+const HOOK: &str = "hook.cjs";
+const HOOK_TEXT: &str = include_str!("hook.cjs");
+
+/// A run directory that is ours until this value is dropped, or the process ends.
+#[derive(Debug)]
+pub struct RunDir {
+    /// Absolute: workers have other working directories.
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    pub fn open(path: &Path) -> Result<RunDir, StartError> {
+        let failed = |source| StartError::RunDir { path: path.to_path_buf(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let path = fs::canonicalize(path).map_err(failed)?;
+        make_private(&path)?;
+        let lock = lock(&path)?;
+        let run_dir = RunDir { path, _lock: lock };
+        run_dir.remove_sockets();
+        Ok(run_dir)
+    }
+
+    /// Writes the hook and returns its path.
+    pub fn write_hook(&self) -> Result<PathBuf, StartError> {
+        let path = self.path.join(HOOK);
+        fs::write(&path, HOOK_TEXT)
+            .map_err(|source| StartError::RunDir { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    /// Where a worker's socket is.
+    pub fn socket(&self, app: &str, instance: u32) -> Result<PathBuf, StartError> {
+        let path = self.path.join(format!("{}.{instance}.sock", file_name_of(app)));
+        if path.as_os_str().as_bytes().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(StartError::SocketPathTooLong { path });
+        }
+        Ok(path)
+    }
+
+    /// At start, sockets of a run that was killed; at the end, our own.
+    pub fn remove_sockets(&self) {
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_socket())
+                && entry.path().extension().is_some_and(|end| end == "sock")
+            {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    pub fn remove_hook(&self) {
+        let _ = fs::remove_file(self.path.join(HOOK));
+    }
+}
+
+/// Binds a worker's socket.
+pub fn listen(path: &Path) -> Result<OwnedFd, StartError> {
+    listen_unix(path, BACKLOG)
+        .map_err(|source| StartError::Socket { path: path.to_path_buf(), source })
+}
+
+/// Makes room for a program that binds the path itself: what a killed one has left is in its way.
+pub fn clear_way(path: &Path) {
+    let _ = fs::remove_file(path);
+}
+
+/// App names may hold anything, file names may not.
+fn file_name_of(app: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    app.chars().map(|c| if plain(c) { c } else { '_' }).collect()
+}
+
+/// Nobody else may enter. A directory that others use as well (`--run-dir /tmp`) is refused rather
+/// than closed to them.
+fn make_private(path: &Path) -> Result<(), StartError> {
+    let failed = |source| StartError::RunDir { path: path.to_path_buf(), source };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if metadata.uid() != user() {
+        let source = io::Error::new(ErrorKind::PermissionDenied, "it belongs to another user");
+        return Err(failed(source));
+    }
+    if metadata.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let ours = path.join(LOCK).exists();
+    let empty = fs::read_dir(path).map_err(failed)?.next().is_none();
+    if !ours && !empty {
+        let text = "others may enter it and it holds other files";
+        return Err(failed(io::Error::new(ErrorKind::PermissionDenied, text)));
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let failed = |source| StartError::RunDir { path: dir.join(LOCK), source };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(dir.join(LOCK))
+        .map_err(failed)?;
+    if !try_lock(file.as_fd()).map_err(failed)? {
+        let mut pid = String::new();
+        let _ = file.read_to_string(&mut pid);
+        let pid = pid.trim().to_owned();
+        return Err(StartError::InUse { path: dir.to_path_buf(), pid });
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_file_names() {
+        assert_eq!(file_name_of("chat-2.b_c"), "chat-2.b_c");
+        assert_eq!(file_name_of("../a b/ü"), ".._a_b__");
+    }
+}

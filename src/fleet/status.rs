@@ -1,0 +1,85 @@
+//! What can be told about workers: plain values that the supervisor fills in and others read.
+
+use crate::fleet::ipc::Stats;
+use crate::fleet::worker::State;
+use crate::roster::Slot;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Deaths that are remembered for each worker.
+pub const DEATHS_MAX: usize = 16;
+
+/// A worker's state in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Waits for its next start.
+    Waiting,
+    Starting,
+    Ready,
+    Stopping,
+    /// Keeps failing; tried at the slow pace.
+    Errored,
+    Stopped,
+}
+
+impl Condition {
+    pub fn of(state: &State, errored: bool) -> Condition {
+        match state {
+            State::Ready { .. } => Condition::Ready,
+            State::Stopping { .. } | State::Leaving { .. } => Condition::Stopping,
+            State::Stopped => Condition::Stopped,
+            State::Waiting { .. }
+            | State::Spawning
+            | State::Starting { .. }
+            | State::Closed { .. }
+            | State::Condemned { .. }
+                if errored =>
+            {
+                Condition::Errored
+            }
+            State::Waiting { .. } | State::Spawning => Condition::Waiting,
+            State::Starting { .. } | State::Closed { .. } => Condition::Starting,
+            State::Condemned { .. } => Condition::Stopping,
+        }
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Condition::Waiting => "waiting",
+            Condition::Starting => "starting",
+            Condition::Ready => "ready",
+            Condition::Stopping => "stopping",
+            Condition::Errored => "errored",
+            Condition::Stopped => "stopped",
+        }
+    }
+}
+
+/// The end of one life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    pub at: SystemTime,
+    pub life: u32,
+    /// None if no process could be started.
+    pub pid: Option<u32>,
+    /// `exit code 1`, `SIGKILL: not ready within 8 s`.
+    pub reason: String,
+}
+
+/// One worker at one moment.
+#[derive(Clone, Debug)]
+pub struct WorkerStatus {
+    pub app: Arc<str>,
+    pub slot: Slot,
+    pub instance: u32,
+    pub life: u32,
+    pub condition: Condition,
+    pub since: SystemTime,
+    pub pid: Option<u32>,
+    /// Lives after the first.
+    pub restarts: u32,
+    /// Newest last.
+    pub deaths: Vec<Death>,
+    /// What the hook said last in this life.
+    pub stats: Option<Stats>,
+}

@@ -1,0 +1,530 @@
+//! The supervisor: the only thread that starts, signals and reaps processes, and that publishes
+//! the roster. It waits in one place, with one deadline, for orders, for what workers say (`ipc`)
+//! and for children that end; what becomes of a worker is decided in `worker`.
+//!
+//! It never waits for a worker, nor for a thread that may wait for it. It lives as long as the
+//! process: workers get SIGKILL when it ends.
+
+use crate::fleet::guard::Guard;
+use crate::fleet::ipc::{self, Ipc, LifeKey, News, Notice};
+use crate::fleet::logs::{Logs, Tail};
+use crate::fleet::place::{App, Place};
+use crate::fleet::rundir::{self, RunDir};
+use crate::fleet::spawn::{self, Order};
+use crate::fleet::spec::Launch;
+use crate::fleet::status::WorkerStatus;
+use crate::fleet::worker::{Action, Event, Next, Rung, State};
+use crate::fleet::FleetEvent;
+use crate::roster::{Availability, Board, Roster};
+use crate::sys::process::{self, Exit, Pid, Signal};
+use crate::sys::procfs;
+use crossbeam_channel::{Receiver, Sender, at, never, select};
+use log::{debug, error, info, warn};
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often a dead worker's group is looked at, when the kernel may not tell us of its end.
+const GROUP_LOOK: Duration = Duration::from_millis(50);
+/// Waking up this late means that we were stopped or suspended.
+const LATE: Duration = Duration::from_secs(2);
+/// How long the last processes may take to be gone after SIGKILL, and the guard after its pipe.
+const SWEEP: Duration = Duration::from_secs(1);
+/// A pause between looks during the sweep, when there is nothing else to do.
+const SWEEP_LOOK: Duration = Duration::from_millis(5);
+
+/// What others ask of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    Stop,
+    Hurry,
+}
+
+/// The ends of the channels that the supervisor waits on.
+pub struct Inbox {
+    pub requests: Receiver<Request>,
+    /// SIGCHLD came; one is as good as many.
+    pub children: Receiver<()>,
+    pub notices: Receiver<Notice>,
+    pub tails: Receiver<Tail>,
+}
+
+pub struct Supervisor {
+    pub apps: Vec<App>,
+    pub places: Vec<Place>,
+    pub inbox: Inbox,
+    pub events: Sender<FleetEvent>,
+    pub board: Arc<Board>,
+    /// Written by this thread after each change, read by whoever asks for a status.
+    pub statuses: Arc<Mutex<Vec<WorkerStatus>>>,
+    pub ipc: Ipc,
+    pub logs: Logs,
+    pub guard: Guard,
+    pub run_dir: RunDir,
+    pub hook: PathBuf,
+    /// Our own binary.
+    pub executable: PathBuf,
+    pub began: Instant,
+    pub stopping: bool,
+    /// Children that were there before us: not ours to end.
+    pub strangers: BTreeSet<Pid>,
+    pub published: Vec<(Availability, u32)>,
+    /// How many workers took each rung in this turn.
+    pub steps: [usize; 3],
+    pub changed: bool,
+}
+
+impl Supervisor {
+    /// Runs until every worker has been stopped.
+    pub fn run(mut self) {
+        process::adopt_orphans();
+        loop {
+            self.turn(Instant::now());
+            if self.stopping && self.places.iter().all(|p| p.worker.state == State::Stopped) {
+                break;
+            }
+            self.wait();
+        }
+        self.finish();
+    }
+
+    /// Waits for anything, and hears one thing of each kind; the rest is heard in the turn.
+    fn wait(&mut self) {
+        let deadline = self.deadline();
+        let alarm = deadline.map_or_else(never, at);
+        select! {
+            recv(self.inbox.requests) -> request => {
+                // Whoever could ask is gone: the process is ending.
+                self.obey(request.unwrap_or(Request::Stop), Instant::now());
+            }
+            recv(self.inbox.notices) -> notice => {
+                if let Ok(notice) = notice { self.hear(notice, Instant::now()); }
+            }
+            recv(self.inbox.tails) -> tail => {
+                if let Ok(tail) = tail { self.report(tail); }
+            }
+            recv(self.inbox.children) -> _ => {}
+            recv(alarm) -> _ => {}
+        }
+        let late = deadline.map_or(Duration::ZERO, |d| Instant::now().saturating_duration_since(d));
+        if late >= LATE {
+            warn!("this process stood still for {:.1} s; workers get that time back", late.as_secs_f64());
+            for place in &mut self.places {
+                place.worker.postpone(late);
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let leaving = |p: &Place| matches!(p.worker.state, State::Leaving { .. });
+        let look = self.places.iter().any(leaving).then(|| Instant::now() + GROUP_LOOK);
+        self.places.iter().filter_map(Place::deadline).chain(look).min()
+    }
+
+    /// Everything that is due. News before deaths before deadlines: who has said in time that it
+    /// is ready is not killed for silence.
+    fn turn(&mut self, now: Instant) {
+        for _ in 0..self.inbox.notices.len() {
+            if let Ok(notice) = self.inbox.notices.try_recv() {
+                self.hear(notice, now);
+            }
+        }
+        self.reap(now);
+        for index in 0..self.places.len() {
+            self.look(index, now);
+            self.apply(index, Event::Clock, now);
+        }
+        self.tell_steps();
+        self.publish();
+    }
+
+    fn obey(&mut self, request: Request, now: Instant) {
+        let event = match request {
+            Request::Stop => Event::Stop,
+            Request::Hurry if self.stopping => Event::Hurry,
+            Request::Hurry => return,
+        };
+        self.stopping = true;
+        for index in 0..self.places.len() {
+            self.apply(index, event, now);
+        }
+    }
+
+    fn hear(&mut self, notice: Notice, now: Instant) {
+        let Notice { key, news } = notice;
+        let Some(index) = self.places.iter().position(|place| place.key() == key) else {
+            return; // An earlier life.
+        };
+        let life = key.life;
+        match news {
+            News::Listening => self.apply(index, Event::Listens { life }, now),
+            News::Ready => self.apply(index, Event::SaidReady { life }, now),
+            News::Closed => self.apply(index, Event::Closed { life }, now),
+            News::Stats(stats) => {
+                if let Some(place) = self.places.get_mut(index) {
+                    place.stats = Some(stats);
+                    self.changed = true;
+                }
+            }
+            News::ChannelGone => {
+                if let Some(place) = self.places.get_mut(index) {
+                    place.channel_lost = true;
+                    debug!("{}: its channel is closed", place.name);
+                }
+            }
+        }
+    }
+
+    /// Probes a starting worker if it is time to.
+    fn look(&mut self, index: usize, now: Instant) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        let life = place.worker.life;
+        let event = match place.worker.state {
+            State::Starting { listens: false, .. } => {
+                let listener = place.listener.as_ref().map(AsFd::as_fd);
+                match &mut place.probe {
+                    Some(probe) if now >= probe.due() => probe
+                        .look(now, &place.socket, listener)
+                        .then_some(Event::Listens { life }),
+                    Some(_) | None => None,
+                }
+            }
+            State::Leaving { group, .. } if !process::group_exists(group) => {
+                Some(Event::GroupGone { group })
+            }
+            State::Starting { .. }
+            | State::Leaving { .. }
+            | State::Waiting { .. }
+            | State::Spawning
+            | State::Ready { .. }
+            | State::Closed { .. }
+            | State::Condemned { .. }
+            | State::Stopping { .. }
+            | State::Stopped => None,
+        };
+        if let Some(event) = event {
+            self.apply(index, event, now);
+        }
+    }
+
+    /// Takes the ends of all children that have ended: workers, the guard, adopted orphans.
+    fn reap(&mut self, now: Instant) {
+        while let Some(pid) = process::peek_ended_child() {
+            let index = self.places.iter().position(|place| place.worker.pid() == Some(pid));
+            if let Some(place) = index.and_then(|index| self.places.get(index))
+                && !place.worker.leaves_politely()
+            {
+                // Before the worker is reaped its number cannot be anybody else's.
+                process::signal_group(pid, Signal::Kill);
+            }
+            let Some(exit) = process::reap(pid) else { continue };
+            if let Some(index) = index {
+                let group_left = process::group_exists(pid);
+                self.apply(index, Event::Died { pid, exit, group_left }, now);
+            } else if self.guard.pid() == Some(pid) {
+                self.guard.died();
+            } else {
+                debug!("orphan {pid} ended: {exit}");
+            }
+        }
+    }
+
+    fn apply(&mut self, index: usize, event: Event, now: Instant) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(app) = self.apps.get(place.app) else { return };
+        let (group, key) = (place.worker.group(), place.key());
+        let actions = place.worker.next(event, now, &app.rules);
+        self.changed |= place.note_condition(&app.rules);
+        let new_group = place.worker.group();
+        if group != new_group {
+            if let Some(old) = group {
+                self.guard.remove(old);
+            }
+            if let Some(new) = new_group {
+                self.guard.add(new);
+            }
+        }
+        if place.key() != key {
+            self.ipc.remove(key);
+        }
+        for action in actions {
+            self.act(index, key, action, now);
+        }
+    }
+
+    fn act(&mut self, index: usize, key: LifeKey, action: Action, now: Instant) {
+        match action {
+            Action::Spawn => self.spawn(index, now),
+            Action::Step { group, rung } => self.step(key, group, rung),
+            Action::TellReady { took } => self.tell_ready(index, took),
+            Action::Condemn { group, listens } => {
+                self.condemn(index, group, |place, app| never_ready(place, app, listens));
+            }
+            Action::CondemnClosed { group } => self.condemn(index, group, |_, _| {
+                "it closed its server and neither listened again nor ended".to_owned()
+            }),
+            Action::Insist { group } => {
+                process::signal_group(group, Signal::Kill);
+                let name = self.places.get(index).map_or("", |place| &place.name);
+                warn!("{name} (group {group}) has not ended by SIGKILL yet; sent again");
+            }
+            Action::TellDeath { pid, exit, next } => self.tell_death(index, key, pid, exit, next),
+        }
+    }
+
+    fn spawn(&mut self, index: usize, now: Instant) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(app) = self.apps.get(place.app) else { return };
+        if place.listener.is_none() {
+            rundir::clear_way(&place.socket);
+        }
+        let order = Order {
+            executable: &self.executable,
+            app: &app.spec,
+            instance: place.instance,
+            socket: &place.socket,
+            listener: place.listener.as_ref().map(AsFd::as_fd),
+            hook: &self.hook,
+        };
+        let event = match spawn::spawn(&order) {
+            Ok(spawned) => {
+                place.begin_life(&app.spec.launch, now);
+                let (key, name) = (place.key(), &place.name);
+                debug!("{name} (pid {}) started, life {}", spawned.pid, key.life);
+                if let Some(channel) = spawned.channel {
+                    self.ipc.add(key, Arc::clone(name), channel);
+                }
+                self.logs.add(key, Arc::clone(name), spawned.stdout, spawned.stderr);
+                Event::Spawned { pid: spawned.pid }
+            }
+            Err(e) => {
+                place.sentence = Some(format!("no process could be started: {e}"));
+                Event::SpawnFailed
+            }
+        };
+        self.apply(index, event, now);
+    }
+
+    fn step(&mut self, key: LifeKey, group: Pid, rung: Rung) {
+        match rung {
+            Rung::Message => {
+                self.ipc.send(key, ipc::SHUTDOWN);
+                self.ipc.send(key, ipc::DRAIN);
+            }
+            Rung::Terminate => {
+                process::signal_group(group, Signal::Terminate);
+                // One that is stopped would not hear it.
+                process::signal_group(group, Signal::Continue);
+            }
+            Rung::Kill => {
+                process::signal_group(group, Signal::Kill);
+            }
+        }
+        if let Some(count) = self.steps.get_mut(rung as usize) {
+            *count += 1;
+        }
+    }
+
+    fn tell_steps(&mut self) {
+        let words = ["message", "SIGTERM", "SIGKILL"];
+        for (count, word) in self.steps.iter_mut().zip(words) {
+            match std::mem::take(count) {
+                0 => {}
+                1 => info!("stopping 1 worker: {word}"),
+                many => info!("stopping {many} workers: {word}"),
+            }
+        }
+    }
+
+    fn tell_ready(&mut self, index: usize, took: Duration) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        place.probe = None;
+        let pid = place.worker.pid().map_or(0, Pid::number);
+        info!("{} (pid {pid}) is ready after {:.2} s", place.name, took.as_secs_f64());
+        let Some(app) = self.apps.get_mut(place.app) else { return };
+        if app.was_ready {
+            return;
+        }
+        app.was_ready = true;
+        // Published first: who hears of it may send a request at once.
+        self.publish();
+        let Some(app) = self.places.get(index).and_then(|place| self.apps.get(place.app)) else {
+            return;
+        };
+        self.send(FleetEvent::Ready { app: Arc::clone(&app.name), took: self.began.elapsed() });
+        if self.apps.iter().all(|app| app.was_ready) {
+            self.send(FleetEvent::AllReady);
+        }
+    }
+
+    fn condemn(
+        &mut self,
+        index: usize,
+        group: Pid,
+        why: impl FnOnce(&Place, &App) -> String,
+    ) {
+        process::signal_group(group, Signal::Kill);
+        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(app) = self.apps.get(place.app) else { return };
+        let why = why(place, app);
+        warn!("{} (pid {group}) is killed: {why}", place.name);
+        place.sentence = Some(why);
+    }
+
+    fn tell_death(
+        &mut self,
+        index: usize,
+        key: LifeKey,
+        pid: Option<Pid>,
+        exit: Option<Exit>,
+        next: Next,
+    ) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        let exit = exit.map(|exit| exit.to_string());
+        let reason = match (exit, place.sentence.take()) {
+            (Some(exit), Some(why)) => format!("{exit}: {why}"),
+            (Some(exit), None) => exit,
+            (None, why) => why.unwrap_or_default(),
+        };
+        let who = match pid {
+            Some(pid) => format!("{} (pid {pid})", place.name),
+            None => place.name.to_string(),
+        };
+        let failures = place.worker.failures;
+        match next {
+            Next::Restart { delay } if delay.is_zero() => {
+                warn!("{who} ended: {reason}; starting it again at once");
+            }
+            Next::Restart { delay } => {
+                let delay = delay.as_secs_f64();
+                warn!("{who} ended: {reason}; starting it again in {delay:.1} s ({failures} failed starts in a row)");
+            }
+            Next::Errored { delay, first: true } => {
+                let delay = delay.as_secs_f64();
+                error!("{who} ended: {reason}; errored after {failures} failed starts in a row, will be tried every {delay:.0} s");
+                self.logs.ask_tail(key);
+            }
+            Next::Errored { delay, first: false } => {
+                let delay = delay.as_secs_f64();
+                warn!("{who} ended: {reason}; still errored, next try in {delay:.0} s");
+            }
+            Next::StaysDown => info!("{who} ended: {reason}, one of its stop_exit_codes; it stays stopped"),
+            Next::WasAsked => debug!("{who} ended: {reason}"),
+        }
+        place.remember_death(key.life, pid.map(Pid::number), reason);
+        self.changed = true;
+    }
+
+    /// The last words of a worker that has become errored.
+    fn report(&mut self, tail: Tail) {
+        let Some(place) = self.places.iter().find(|place| place.slot == tail.key.slot) else {
+            return;
+        };
+        if tail.lines.is_empty() {
+            error!("{} wrote nothing to stderr", place.name);
+        }
+        for line in &tail.lines {
+            error!("{} ! {line}", place.name);
+        }
+        self.send(FleetEvent::Errored {
+            app: Arc::clone(&place.app_name),
+            worker: place.instance,
+            lines: tail.lines,
+        });
+    }
+
+    /// The queue is unbounded and small by construction: one event for a change of state.
+    fn send(&self, event: FleetEvent) {
+        // Nobody listens any more when the process is ending.
+        let _ = self.events.send(event);
+    }
+
+    /// Publishes what has changed.
+    fn publish(&mut self) {
+        let rules = |place: &Place| self.apps.get(place.app).map(|app| &app.rules);
+        let states: Vec<(Availability, u32)> = self
+            .places
+            .iter()
+            .filter_map(|place| Some((place.availability(rules(place)?), place.worker.life)))
+            .collect();
+        if states != self.published {
+            self.board.publish(roster(&self.apps, &self.places));
+            self.published = states;
+            self.changed = true;
+        }
+        if std::mem::take(&mut self.changed) {
+            let statuses = self.places.iter().map(Place::status).collect();
+            *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
+        }
+    }
+
+    /// All workers are gone. What they have left behind in groups of its own, if anything, has
+    /// become our child; then the guard may go.
+    fn finish(mut self) {
+        let guard = self.guard.pid();
+        let deadline = Instant::now() + SWEEP;
+        loop {
+            self.reap(Instant::now());
+            let mut left = procfs::children();
+            left.retain(|pid| Some(*pid) != guard && !self.strangers.contains(pid));
+            if left.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            for pid in left {
+                info!("killing process {pid}, left behind by a worker");
+                process::kill_child(pid);
+            }
+            thread::sleep(SWEEP_LOOK);
+        }
+        self.ipc.end();
+        self.logs.end();
+        if let Some(pid) = self.guard.dismiss() {
+            while process::reap(pid).is_none() && Instant::now() < deadline {
+                thread::sleep(SWEEP_LOOK);
+            }
+        }
+        self.run_dir.remove_sockets();
+        self.run_dir.remove_hook();
+        let _ = self.events.send(FleetEvent::Stopped);
+    }
+}
+
+/// The roster of this moment.
+pub fn roster(apps: &[App], places: &[Place]) -> Roster {
+    let published = apps.iter().enumerate().map(|(index, app)| {
+        let of_app = places.iter().filter(|place| place.app == index);
+        app.published(of_app.map(|place| place.published(&app.rules)).collect())
+    });
+    Roster { apps: published.collect() }
+}
+
+/// Why a worker that runs does not serve: what its operator should look at.
+fn never_ready(place: &Place, app: &App, listens: bool) -> String {
+    let seconds = app.rules.listen_timeout.as_secs_f64();
+    let why = match &app.spec.launch {
+        Launch::Node { .. } | Launch::NodeShell { .. } if listens => {
+            "it listens, but never called process.send('ready') (wait_ready)".to_owned()
+        }
+        Launch::Node { .. } | Launch::NodeShell { .. } if place.channel_lost => {
+            "a wrapper around it has closed the descriptors that it was given (3 the listener, \
+             4 the channel); start the Node program itself"
+                .to_owned()
+        }
+        Launch::Node { .. } => "it never called listen() on an http server".to_owned(),
+        Launch::NodeShell { .. } => {
+            "it never called listen() on an http server, or its shell line does not pass \
+             NODE_OPTIONS and descriptors 3 and 4 on to Node"
+                .to_owned()
+        }
+        Launch::Program { .. } if place.listener.is_some() => {
+            "it never accepted on descriptor 3 (LISTEN_FDS); a program that binds a path itself \
+             needs {socket} in its command"
+                .to_owned()
+        }
+        Launch::Program { .. } => format!("it never listened on {}", place.socket.display()),
+    };
+    format!("not ready within {seconds} s: {why}")
+}
