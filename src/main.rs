@@ -23,6 +23,13 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
+    // The two other lives of this binary come first: they must not start anything of ours.
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next() {
+        Some(word) if word == fleet::spawn::WORKER_WORD => fleet::spawn::worker_main(arguments),
+        Some(word) if word == fleet::guard::GUARD_WORD => fleet::guard::guard_main(),
+        Some(_) | None => {}
+    }
     let words = std::env::args_os()
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())

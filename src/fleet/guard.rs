@@ -114,18 +114,28 @@ pub fn guard_main() -> ! {
     let mut groups = BTreeSet::new();
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
-        let Some((sign, number)) = line.split_at_checked(1) else { continue };
-        let Some(group) = number.parse().ok().and_then(Pid::new) else { continue };
+        let Some((sign, number)) = line.split_at_checked(1) else {
+            continue;
+        };
+        let Some(group) = number.parse().ok().and_then(Pid::new) else {
+            continue;
+        };
         match sign {
             "+" => groups.insert(group),
             "-" => groups.remove(&group),
             _ => false,
         };
     }
-    let killed = groups.iter().filter(|group| process::signal_group(**group, Signal::Kill)).count();
+    let killed = groups
+        .iter()
+        .filter(|group| process::signal_group(**group, Signal::Kill))
+        .count();
     if killed > 0 {
         // Nobody may be left to read it.
-        let _ = writeln!(io::stderr(), "sidekeeper is gone: its guard has killed {killed} workers");
+        let _ = writeln!(
+            io::stderr(),
+            "sidekeeper is gone: its guard has killed {killed} workers"
+        );
     }
     std::process::exit(0)
 }

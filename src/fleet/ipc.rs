@@ -7,12 +7,13 @@
 
 use crate::roster::Slot;
 use crate::sys::epoll::{Epoll, Event, Interest, Waker};
+use crate::sys::passing::send_with_fd;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use log::{debug, warn};
 use serde::Deserialize;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -47,6 +48,11 @@ pub const SHUTDOWN: &[u8] = b"\"shutdown\"\n";
 /// To the hook: close the server, let connections finish.
 pub const DRAIN: &[u8] = b"{\"cmd\":\"NODE_SIDEKEEPER_DRAIN\"}\n";
 
+/// The answer to [`News::WantsListener`]; goes with a descriptor, as Node's own messages do that
+/// carry one.
+pub const LISTENER: &[u8] = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\
+    \"msg\":{\"cmd\":\"NODE_SIDEKEEPER_LISTENER\"}}\n";
+
 /// What a worker says of itself, once a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -78,15 +84,33 @@ pub enum News {
     Ready,
     /// The app's server is closed.
     Closed,
+    /// It listens again after it had closed, and has no descriptor of its socket any more.
+    WantsListener,
     Stats(Stats),
     /// The worker has closed its end: it has ended, disconnected, or lost the descriptor.
     ChannelGone,
 }
 
+/// One line on its way to a worker. A descriptor goes with the line's first byte; each needs a line
+/// of its own, because Node takes one for each line.
+struct Message {
+    line: Line,
+    passed: Option<OwnedFd>,
+}
+
 enum Command {
-    Add { key: LifeKey, name: Arc<str>, stream: UnixStream },
-    Send { key: LifeKey, line: Line },
-    Remove { key: LifeKey },
+    Add {
+        key: LifeKey,
+        name: Arc<str>,
+        stream: UnixStream,
+    },
+    Send {
+        key: LifeKey,
+        message: Message,
+    },
+    Remove {
+        key: LifeKey,
+    },
     End,
 }
 
@@ -123,7 +147,20 @@ impl Ipc {
 
     /// Sends a line; nothing happens if that life's channel is gone.
     pub fn send(&self, key: LifeKey, line: &[u8]) {
-        self.order(Command::Send { key, line: Arc::from(line) });
+        self.send_message(key, line, None);
+    }
+
+    /// Sends a line and with it a descriptor.
+    pub fn send_with(&self, key: LifeKey, line: &[u8], passed: OwnedFd) {
+        self.send_message(key, line, Some(passed));
+    }
+
+    fn send_message(&self, key: LifeKey, line: &[u8], passed: Option<OwnedFd>) {
+        let message = Message {
+            line: Arc::from(line),
+            passed,
+        };
+        self.order(Command::Send { key, message });
     }
 
     pub fn remove(&self, key: LifeKey) {
@@ -156,7 +193,7 @@ struct Channel {
     name: Arc<str>,
     stream: UnixStream,
     lines: LineCutter,
-    queue: VecDeque<Line>,
+    queue: VecDeque<Message>,
     /// Bytes of the queue's first line that are written.
     written: usize,
     queued_bytes: usize,
@@ -168,7 +205,9 @@ impl IpcThread {
         loop {
             let count = self.epoll.wait(None)?;
             for index in 0..count {
-                let Some(event) = self.epoll.event(index) else { break };
+                let Some(event) = self.epoll.event(index) else {
+                    break;
+                };
                 if event.token == WAKER {
                     self.waker.silence();
                 } else {
@@ -189,12 +228,14 @@ impl IpcThread {
         match command {
             Command::Add { key, name, stream } => {
                 stream.set_nonblocking(true)?;
-                self.epoll.add(stream.as_fd(), key.token(), Interest::READ_LEVEL)?;
-                self.channels.insert(key.token(), Channel::new(key, name, stream));
+                self.epoll
+                    .add(stream.as_fd(), key.token(), Interest::READ_LEVEL)?;
+                self.channels
+                    .insert(key.token(), Channel::new(key, name, stream));
             }
-            Command::Send { key, line } => {
+            Command::Send { key, message } => {
                 if let Some(channel) = self.channels.get_mut(&key.token()) {
-                    channel.send(line, &self.epoll);
+                    channel.send(message, &self.epoll);
                 }
             }
             Command::Remove { key } => {
@@ -256,18 +297,21 @@ impl Channel {
         true
     }
 
-    fn send(&mut self, line: Line, epoll: &Epoll) {
+    fn send(&mut self, message: Message, epoll: &Epoll) {
         let was_empty = self.queue.is_empty();
-        if self.queued_bytes + line.len() > QUEUE_BYTES_MAX {
+        if self.queued_bytes + message.line.len() > QUEUE_BYTES_MAX {
             self.dropped += 1;
             // At 1, 2, 4, 8 ...: a worker that is stuck must not fill the log as well.
             if self.dropped.is_power_of_two() {
-                warn!("{}: does not read its channel, {} messages dropped", self.name, self.dropped);
+                warn!(
+                    "{}: does not read its channel, {} messages dropped",
+                    self.name, self.dropped
+                );
             }
             return;
         }
-        self.queued_bytes += line.len();
-        self.queue.push_back(line);
+        self.queued_bytes += message.line.len();
+        self.queue.push_back(message);
         if was_empty {
             self.flush(epoll);
         }
@@ -275,11 +319,17 @@ impl Channel {
 
     /// Writes what fits. What remains is written when the kernel says that there is room.
     fn flush(&mut self, epoll: &Epoll) {
-        while let Some(line) = self.queue.front() {
-            let rest = line.get(self.written..).unwrap_or_default();
-            match (&self.stream).write(rest) {
+        while let Some(message) = self.queue.front_mut() {
+            let rest = message.line.get(self.written..).unwrap_or_default();
+            let written = match &message.passed {
+                Some(passed) => send_with_fd(self.stream.as_fd(), rest, passed.as_fd()),
+                None => (&self.stream).write(rest),
+            };
+            match written {
                 Ok(count) => {
+                    message.passed = None;
                     self.written += count;
+                    let line = &message.line;
                     if self.written >= line.len() {
                         self.queued_bytes -= line.len();
                         self.written = 0;
@@ -299,7 +349,7 @@ impl Channel {
         let interest = if self.queue.is_empty() {
             Interest::READ_LEVEL
         } else {
-            Interest::READ_WRITE
+            Interest::READ_WRITE_LEVEL
         };
         // A failure means that the descriptor is not in the set, and then nothing comes anyway.
         let _ = epoll.modify(self.stream.as_fd(), self.key.token(), interest);
@@ -371,13 +421,17 @@ fn understand(line: &[u8]) -> Option<News> {
         return Some(News::Ready);
     }
     let start = line.get(..CMD_BYTES_MAX.min(line.len()))?;
-    if !start.windows(CMD_PREFIX.len()).any(|window| window == CMD_PREFIX) {
+    if !start
+        .windows(CMD_PREFIX.len())
+        .any(|window| window == CMD_PREFIX)
+    {
         return None;
     }
     let message: HookMessage = serde_json::from_slice(line).ok()?;
     match message.cmd.strip_prefix("NODE_SIDEKEEPER_")? {
         "LISTENING" => Some(News::Listening),
         "CLOSED" => Some(News::Closed),
+        "RELISTEN" => Some(News::WantsListener),
         "STATS" => Some(News::Stats(message.stats)),
         _ => None,
     }
@@ -391,7 +445,7 @@ fn tell(notices: &Sender<Notice>, key: LifeKey, news: News) {
         News::Stats(_) => {
             let _ = notices.try_send(notice);
         }
-        News::Listening | News::Ready | News::Closed | News::ChannelGone => {
+        News::Listening | News::Ready | News::Closed | News::WantsListener | News::ChannelGone => {
             // Without a supervisor the process is about to end.
             let _ = notices.send(notice);
         }
@@ -432,7 +486,10 @@ mod tests {
         assert!(matches!(understand(b"\"ready\""), Some(News::Ready)));
         let line = br#"{"cmd":"NODE_SIDEKEEPER_LISTENING","type":"path","path":"/r/a.0.sock","port":3001,"pid":7}"#;
         assert!(matches!(understand(line), Some(News::Listening)));
-        assert!(matches!(understand(br#"{"cmd":"NODE_SIDEKEEPER_CLOSED"}"#), Some(News::Closed)));
+        assert!(matches!(
+            understand(br#"{"cmd":"NODE_SIDEKEEPER_CLOSED"}"#),
+            Some(News::Closed)
+        ));
         let line = br#"{"cmd":"NODE_SIDEKEEPER_STATS","lag_ms":1.5,"utilization":0.25,"heap":10,"rss":20,"sockets":3}"#;
         match understand(line) {
             Some(News::Stats(stats)) => {

@@ -45,8 +45,15 @@ pub struct Tail {
 }
 
 enum Command {
-    Add { key: LifeKey, name: Arc<str>, stdout: OwnedFd, stderr: OwnedFd },
-    Tail { key: LifeKey },
+    Add {
+        key: LifeKey,
+        name: Arc<str>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    Tail {
+        key: LifeKey,
+    },
     End,
 }
 
@@ -85,7 +92,12 @@ impl Logs {
 
     /// Takes over the pipes of a new life.
     pub fn add(&self, key: LifeKey, name: Arc<str>, stdout: OwnedFd, stderr: OwnedFd) {
-        self.order(Command::Add { key, name, stdout, stderr });
+        self.order(Command::Add {
+            key,
+            name,
+            stdout,
+            stderr,
+        });
     }
 
     /// Asks for a life's last lines of stderr; the answer comes over the channel of `new`.
@@ -145,7 +157,11 @@ impl LogsThread {
         loop {
             let count = self.epoll.wait(None)?;
             tokens.clear();
-            tokens.extend((0..count).filter_map(|i| self.epoll.event(i)).map(|e| e.token));
+            tokens.extend(
+                (0..count)
+                    .filter_map(|i| self.epoll.event(i))
+                    .map(|e| e.token),
+            );
             for token in tokens.iter().copied() {
                 match token {
                     WAKER => self.waker.silence(),
@@ -155,8 +171,19 @@ impl LogsThread {
             }
             loop {
                 match self.orders.try_recv() {
-                    Ok(Command::Add { key, name, stdout, stderr }) => {
-                        self.kept.insert(key.slot, Kept { life: key.life, lines: VecDeque::new() });
+                    Ok(Command::Add {
+                        key,
+                        name,
+                        stdout,
+                        stderr,
+                    }) => {
+                        self.kept.insert(
+                            key.slot,
+                            Kept {
+                                life: key.life,
+                                lines: VecDeque::new(),
+                            },
+                        );
                         self.watch(key, &name, Stream::Stdout, stdout)?;
                         self.watch(key, &name, Stream::Stderr, stderr)?;
                     }
@@ -184,7 +211,13 @@ impl LogsThread {
         self.next_token += 1;
         self.epoll.add(pipe.as_fd(), token, Interest::READ_LEVEL)?;
         let lines = LineSplitter::default();
-        let pipe = Pipe { key, name: Arc::clone(name), stream, file: File::from(pipe), lines };
+        let pipe = Pipe {
+            key,
+            name: Arc::clone(name),
+            stream,
+            file: File::from(pipe),
+            lines,
+        };
         self.pipes.insert(token, pipe);
         Ok(())
     }
@@ -199,7 +232,13 @@ impl LogsThread {
             Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return,
             Err(_) => 0,
         };
-        let Pipe { key, name, stream, lines, .. } = pipe;
+        let Pipe {
+            key,
+            name,
+            stream,
+            lines,
+            ..
+        } = pipe;
         let output = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -228,7 +267,11 @@ impl LogsThread {
     /// Everything the dead worker has written is in the pipe by now, and may still be there.
     fn tell_tail(&mut self, key: LifeKey) {
         let of_life = |pipe: &Pipe| pipe.key == key && pipe.stream == Stream::Stderr;
-        let token = self.pipes.iter().find(|(_, pipe)| of_life(pipe)).map(|(token, _)| *token);
+        let token = self
+            .pipes
+            .iter()
+            .find(|(_, pipe)| of_life(pipe))
+            .map(|(token, _)| *token);
         if let Some(token) = token {
             self.drain(token);
         }
@@ -244,7 +287,10 @@ impl LogsThread {
             let Some(pipe) = self.pipes.get(&token) else {
                 return;
             };
-            if !matches!(wait_ready(pipe.file.as_fd(), false, Duration::ZERO), Ok(true)) {
+            if !matches!(
+                wait_ready(pipe.file.as_fd(), false, Duration::ZERO),
+                Ok(true)
+            ) {
                 return;
             }
             self.read(token);
@@ -261,7 +307,8 @@ impl LogsThread {
             output.flush(&self.epoll);
             while output.is_stuck() {
                 let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() || !matches!(wait_ready(output.file.as_fd(), true, left), Ok(true))
+                if left.is_zero()
+                    || !matches!(wait_ready(output.file.as_fd(), true, left), Ok(true))
                 {
                     break;
                 }
@@ -277,7 +324,8 @@ impl Kept {
             self.lines.pop_front();
         }
         let start = line.get(..TAIL_LINE_BYTES_MAX).unwrap_or(line);
-        self.lines.push_back(String::from_utf8_lossy(start).into_owned());
+        self.lines
+            .push_back(String::from_utf8_lossy(start).into_owned());
     }
 }
 
@@ -324,7 +372,10 @@ impl Output {
 
     fn flush(&mut self, epoll: &Epoll) {
         while !self.pending.is_empty() {
-            if !matches!(wait_ready(self.file.as_fd(), true, Duration::ZERO), Ok(true)) {
+            if !matches!(
+                wait_ready(self.file.as_fd(), true, Duration::ZERO),
+                Ok(true)
+            ) {
                 return self.wait_for_room(epoll);
             }
             let (front, _) = self.pending.as_slices();
@@ -422,7 +473,10 @@ mod tests {
 
     #[test]
     fn lines_come_whole() {
-        assert_eq!(split_all(&[b"a\nb", b"c\n", b"\nlast"]), [&b"a"[..], b"bc", b"", b"last"]);
+        assert_eq!(
+            split_all(&[b"a\nb", b"c\n", b"\nlast"]),
+            [&b"a"[..], b"bc", b"", b"last"]
+        );
     }
 
     #[test]
@@ -456,6 +510,9 @@ mod tests {
         drop(output);
         (&reader).read_to_end(&mut seen).expect("read");
         let text = String::from_utf8(seen).expect("ascii");
-        assert!(text.ends_with("lines of workers dropped: our output was not read\n"), "{text}");
+        assert!(
+            text.ends_with("lines of workers dropped: our output was not read\n"),
+            "{text}"
+        );
     }
 }

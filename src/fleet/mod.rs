@@ -53,7 +53,11 @@ impl Settings {
     pub fn new(run_dir: PathBuf) -> Settings {
         // The link and not what it says: it stays right when the file is replaced or removed.
         let executable = PathBuf::from("/proc/self/exe");
-        Settings { run_dir, log_worker_output: true, executable }
+        Settings {
+            run_dir,
+            log_worker_output: true,
+            executable,
+        }
     }
 }
 
@@ -65,7 +69,11 @@ pub enum FleetEvent {
     /// Every app has had a ready worker.
     AllReady,
     /// A worker keeps failing; its last lines of stderr.
-    Errored { app: Arc<str>, worker: u32, lines: Vec<String> },
+    Errored {
+        app: Arc<str>,
+        worker: u32,
+        lines: Vec<String>,
+    },
     /// No process is left.
     Stopped,
 }
@@ -74,21 +82,38 @@ pub enum FleetEvent {
 #[derive(Debug)]
 pub enum StartError {
     /// The run directory cannot be made or used.
-    RunDir { path: PathBuf, source: io::Error },
+    RunDir {
+        path: PathBuf,
+        source: io::Error,
+    },
     /// Another sidekeeper holds the run directory.
-    InUse { path: PathBuf, pid: String },
-    SocketPathTooLong { path: PathBuf },
+    InUse {
+        path: PathBuf,
+        pid: String,
+    },
+    SocketPathTooLong {
+        path: PathBuf,
+    },
     /// A worker's socket cannot be bound.
-    Socket { path: PathBuf, source: io::Error },
+    Socket {
+        path: PathBuf,
+        source: io::Error,
+    },
     /// No guard process, thread or descriptor.
-    Resources { source: io::Error },
+    Resources {
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::RunDir { path, source } => {
-                write!(f, "cannot use {}: {source}; choose another --run-dir", path.display())
+                write!(
+                    f,
+                    "cannot use {}: {source}; choose another --run-dir",
+                    path.display()
+                )
             }
             StartError::InUse { path, pid } => write!(
                 f,
@@ -101,7 +126,11 @@ impl fmt::Display for StartError {
                 path.display()
             ),
             StartError::Socket { path, source } => {
-                write!(f, "cannot listen on {}: {source}; remove it or choose another --run-dir", path.display())
+                write!(
+                    f,
+                    "cannot listen on {}: {source}; remove it or choose another --run-dir",
+                    path.display()
+                )
             }
             StartError::Resources { source } => write!(
                 f,
@@ -154,7 +183,10 @@ impl Fleet {
 
     /// All workers at this moment, in the order of apps and instances.
     pub fn snapshot(&self) -> Vec<WorkerStatus> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.statuses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -218,7 +250,13 @@ pub fn start(
         Ok(())
     })
     .map_err(resources)?;
-    Ok(Fleet { requests, children, events: events_out, statuses, done })
+    Ok(Fleet {
+        requests,
+        children,
+        events: events_out,
+        statuses,
+        done,
+    })
 }
 
 /// Gives every worker of every app its slot, socket and listener.
@@ -236,7 +274,9 @@ fn lay_out(specs: Vec<AppSpec>, run_dir: &RunDir) -> Result<(Vec<App>, Vec<Place
             } else {
                 Some(rundir::listen(&socket)?)
             };
-            places.push(Place::new(index, &app.name, slot, instance, socket, listener, now));
+            places.push(Place::new(
+                index, &app.name, slot, instance, socket, listener, now,
+            ));
         }
         apps.push(app);
     }
@@ -255,7 +295,10 @@ fn start_vital_thread(
             Ok(Err(e)) => e.to_string(),
             Err(_) => "a bug (see above)".to_owned(),
         };
-        let _ = writeln!(io::stderr(), "sidekeeper: the {name} thread has ended: {complaint}");
+        let _ = writeln!(
+            io::stderr(),
+            "sidekeeper: the {name} thread has ended: {complaint}"
+        );
         std::process::abort();
     };
     thread::Builder::new().name(name.to_owned()).spawn(run)?;

@@ -110,7 +110,10 @@ impl Place {
     }
 
     pub fn key(&self) -> LifeKey {
-        LifeKey { slot: self.slot, life: self.worker.life }
+        LifeKey {
+            slot: self.slot,
+            life: self.worker.life,
+        }
     }
 
     pub fn availability(&self, rules: &Rules) -> Availability {
@@ -150,7 +153,12 @@ impl Place {
         if self.deaths.len() == DEATHS_MAX {
             self.deaths.pop_front();
         }
-        self.deaths.push_back(Death { at: SystemTime::now(), life, pid, reason });
+        self.deaths.push_back(Death {
+            at: SystemTime::now(),
+            life,
+            pid,
+            reason,
+        });
     }
 
     /// Notes since when the condition is what it is; true if it has changed.

@@ -24,7 +24,11 @@ pub struct Probe {
 
 impl Probe {
     pub fn new(due: Instant) -> Probe {
-        Probe { due, pause: PAUSE_FIRST, knock: None }
+        Probe {
+            due,
+            pause: PAUSE_FIRST,
+            knock: None,
+        }
     }
 
     /// When to look again.

@@ -31,8 +31,15 @@ pub struct RunDir {
 
 impl RunDir {
     pub fn open(path: &Path) -> Result<RunDir, StartError> {
-        let failed = |source| StartError::RunDir { path: path.to_path_buf(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let failed = |source| StartError::RunDir {
+            path: path.to_path_buf(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed)?;
         let path = fs::canonicalize(path).map_err(failed)?;
         make_private(&path)?;
         let lock = lock(&path)?;
@@ -44,14 +51,18 @@ impl RunDir {
     /// Writes the hook and returns its path.
     pub fn write_hook(&self) -> Result<PathBuf, StartError> {
         let path = self.path.join(HOOK);
-        fs::write(&path, HOOK_TEXT)
-            .map_err(|source| StartError::RunDir { path: path.clone(), source })?;
+        fs::write(&path, HOOK_TEXT).map_err(|source| StartError::RunDir {
+            path: path.clone(),
+            source,
+        })?;
         Ok(path)
     }
 
     /// Where a worker's socket is.
     pub fn socket(&self, app: &str, instance: u32) -> Result<PathBuf, StartError> {
-        let path = self.path.join(format!("{}.{instance}.sock", file_name_of(app)));
+        let path = self
+            .path
+            .join(format!("{}.{instance}.sock", file_name_of(app)));
         if path.as_os_str().as_bytes().len() > SOCKET_PATH_BYTES_MAX {
             return Err(StartError::SocketPathTooLong { path });
         }
@@ -79,8 +90,10 @@ impl RunDir {
 
 /// Binds a worker's socket.
 pub fn listen(path: &Path) -> Result<OwnedFd, StartError> {
-    listen_unix(path, BACKLOG)
-        .map_err(|source| StartError::Socket { path: path.to_path_buf(), source })
+    listen_unix(path, BACKLOG).map_err(|source| StartError::Socket {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 /// Makes room for a program that binds the path itself: what a killed one has left is in its way.
@@ -91,13 +104,18 @@ pub fn clear_way(path: &Path) {
 /// App names may hold anything, file names may not.
 fn file_name_of(app: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    app.chars().map(|c| if plain(c) { c } else { '_' }).collect()
+    app.chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect()
 }
 
 /// Nobody else may enter. A directory that others use as well (`--run-dir /tmp`) is refused rather
 /// than closed to them.
 fn make_private(path: &Path) -> Result<(), StartError> {
-    let failed = |source| StartError::RunDir { path: path.to_path_buf(), source };
+    let failed = |source| StartError::RunDir {
+        path: path.to_path_buf(),
+        source,
+    };
     let metadata = fs::metadata(path).map_err(failed)?;
     if metadata.uid() != user() {
         let source = io::Error::new(ErrorKind::PermissionDenied, "it belongs to another user");
@@ -116,7 +134,10 @@ fn make_private(path: &Path) -> Result<(), StartError> {
 }
 
 fn lock(dir: &Path) -> Result<File, StartError> {
-    let failed = |source| StartError::RunDir { path: dir.join(LOCK), source };
+    let failed = |source| StartError::RunDir {
+        path: dir.join(LOCK),
+        source,
+    };
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -129,7 +150,10 @@ fn lock(dir: &Path) -> Result<File, StartError> {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid);
         let pid = pid.trim().to_owned();
-        return Err(StartError::InUse { path: dir.to_path_buf(), pid });
+        return Err(StartError::InUse {
+            path: dir.to_path_buf(),
+            pid,
+        });
     }
     file.set_len(0).map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;

@@ -89,7 +89,10 @@ pub fn spawn(order: &Order<'_>) -> io::Result<Spawned> {
     };
     // These two are the only descriptors without close-on-exec, and only until the end of this
     // function; no other thread starts programs.
-    let listener = order.listener.map(descriptor::inheritable_copy).transpose()?;
+    let listener = order
+        .listener
+        .map(descriptor::inheritable_copy)
+        .transpose()?;
     let channel = theirs
         .as_ref()
         .map(|stream| descriptor::inheritable_copy(stream.as_fd()))
@@ -113,7 +116,11 @@ pub fn spawn(order: &Order<'_>) -> io::Result<Spawned> {
     }
     command
         .envs(&order.app.env)
-        .envs(contract(order, env::var_os("NODE_OPTIONS"), env::var_os("PATH")))
+        .envs(contract(
+            order,
+            env::var_os("NODE_OPTIONS"),
+            env::var_os("PATH"),
+        ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -122,7 +129,12 @@ pub fn spawn(order: &Order<'_>) -> io::Result<Spawned> {
     let pid = Pid::new(child.id()).ok_or(io::ErrorKind::Other)?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::Other)?;
     let stderr = child.stderr.take().ok_or(io::ErrorKind::Other)?;
-    Ok(Spawned { pid, channel: ours, stdout: stdout.into(), stderr: stderr.into() })
+    Ok(Spawned {
+        pid,
+        channel: ours,
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+    })
 }
 
 /// The program and its arguments.
@@ -134,7 +146,11 @@ fn words(launch: &Launch, socket: &Path, port: u16) -> Vec<OsString> {
             let socket = socket.to_string_lossy();
             let port = port.to_string();
             argv.iter()
-                .map(|word| word.replace("{socket}", &socket).replace("{port}", &port).into())
+                .map(|word| {
+                    word.replace("{socket}", &socket)
+                        .replace("{port}", &port)
+                        .into()
+                })
                 .collect()
         }
     }
@@ -185,7 +201,10 @@ fn with_hook(options: Option<OsString>, hook: &Path) -> OsString {
     if !all.is_empty() {
         all.push(" ");
     }
-    let hook = hook.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
+    let hook = hook
+        .to_string_lossy()
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"");
     all.push(format!("--require \"{hook}\""));
     all
 }
@@ -265,12 +284,22 @@ mod tests {
     #[test]
     fn braces_are_replaced_in_programs_only() {
         let socket = Path::new("/r/a.0.sock");
-        let argv = vec!["serve".to_owned(), "--bind=unix:{socket}".into(), "{port}".into()];
+        let argv = vec![
+            "serve".to_owned(),
+            "--bind=unix:{socket}".into(),
+            "{port}".into(),
+        ];
         let program = Launch::Program { argv: argv.clone() };
         assert!(binds_itself(&program));
-        assert_eq!(words(&program, socket, 80), ["serve", "--bind=unix:/r/a.0.sock", "80"]);
+        assert_eq!(
+            words(&program, socket, 80),
+            ["serve", "--bind=unix:/r/a.0.sock", "80"]
+        );
         let node = Launch::Node { argv: argv.clone() };
         assert!(!binds_itself(&node));
-        assert_eq!(words(&node, socket, 80), argv.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(
+            words(&node, socket, 80),
+            argv.iter().map(OsString::from).collect::<Vec<_>>()
+        );
     }
 }

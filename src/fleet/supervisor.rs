@@ -5,6 +5,7 @@
 //! It never waits for a worker, nor for a thread that may wait for it. It lives as long as the
 //! process: workers get SIGKILL when it ends.
 
+use crate::fleet::FleetEvent;
 use crate::fleet::guard::Guard;
 use crate::fleet::ipc::{self, Ipc, LifeKey, News, Notice};
 use crate::fleet::logs::{Logs, Tail};
@@ -14,14 +15,13 @@ use crate::fleet::spawn::{self, Order};
 use crate::fleet::spec::Launch;
 use crate::fleet::status::WorkerStatus;
 use crate::fleet::worker::{Action, Event, Next, Rung, State};
-use crate::fleet::FleetEvent;
 use crate::roster::{Availability, Board, Roster};
 use crate::sys::process::{self, Exit, Pid, Signal};
 use crate::sys::procfs;
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 use log::{debug, error, info, warn};
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -109,9 +109,14 @@ impl Supervisor {
             recv(self.inbox.children) -> _ => {}
             recv(alarm) -> _ => {}
         }
-        let late = deadline.map_or(Duration::ZERO, |d| Instant::now().saturating_duration_since(d));
+        let late = deadline.map_or(Duration::ZERO, |d| {
+            Instant::now().saturating_duration_since(d)
+        });
         if late >= LATE {
-            warn!("this process stood still for {:.1} s; workers get that time back", late.as_secs_f64());
+            warn!(
+                "this process stood still for {:.1} s; workers get that time back",
+                late.as_secs_f64()
+            );
             for place in &mut self.places {
                 place.worker.postpone(late);
             }
@@ -120,8 +125,16 @@ impl Supervisor {
 
     fn deadline(&self) -> Option<Instant> {
         let leaving = |p: &Place| matches!(p.worker.state, State::Leaving { .. });
-        let look = self.places.iter().any(leaving).then(|| Instant::now() + GROUP_LOOK);
-        self.places.iter().filter_map(Place::deadline).chain(look).min()
+        let look = self
+            .places
+            .iter()
+            .any(leaving)
+            .then(|| Instant::now() + GROUP_LOOK);
+        self.places
+            .iter()
+            .filter_map(Place::deadline)
+            .chain(look)
+            .min()
     }
 
     /// Everything that is due. News before deaths before deadlines: who has said in time that it
@@ -169,6 +182,7 @@ impl Supervisor {
                     self.changed = true;
                 }
             }
+            News::WantsListener => self.give_listener(index, key),
             News::ChannelGone => {
                 if let Some(place) = self.places.get_mut(index) {
                     place.channel_lost = true;
@@ -178,9 +192,24 @@ impl Supervisor {
         }
     }
 
+    /// A copy of the worker's own listener: what waits in it is not lost.
+    fn give_listener(&self, index: usize, key: LifeKey) {
+        let listener = self
+            .places
+            .get(index)
+            .and_then(|place| place.listener.as_ref());
+        match listener.map(OwnedFd::try_clone) {
+            Some(Ok(copy)) => self.ipc.send_with(key, ipc::LISTENER, copy),
+            Some(Err(e)) => warn!("no descriptor for a worker that listens again: {e}"),
+            None => {}
+        }
+    }
+
     /// Probes a starting worker if it is time to.
     fn look(&mut self, index: usize, now: Instant) {
-        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
         let life = place.worker.life;
         let event = match place.worker.state {
             State::Starting { listens: false, .. } => {
@@ -213,17 +242,30 @@ impl Supervisor {
     /// Takes the ends of all children that have ended: workers, the guard, adopted orphans.
     fn reap(&mut self, now: Instant) {
         while let Some(pid) = process::peek_ended_child() {
-            let index = self.places.iter().position(|place| place.worker.pid() == Some(pid));
+            let index = self
+                .places
+                .iter()
+                .position(|place| place.worker.pid() == Some(pid));
             if let Some(place) = index.and_then(|index| self.places.get(index))
                 && !place.worker.leaves_politely()
             {
                 // Before the worker is reaped its number cannot be anybody else's.
                 process::signal_group(pid, Signal::Kill);
             }
-            let Some(exit) = process::reap(pid) else { continue };
+            let Some(exit) = process::reap(pid) else {
+                continue;
+            };
             if let Some(index) = index {
                 let group_left = process::group_exists(pid);
-                self.apply(index, Event::Died { pid, exit, group_left }, now);
+                self.apply(
+                    index,
+                    Event::Died {
+                        pid,
+                        exit,
+                        group_left,
+                    },
+                    now,
+                );
             } else if self.guard.pid() == Some(pid) {
                 self.guard.died();
             } else {
@@ -233,8 +275,12 @@ impl Supervisor {
     }
 
     fn apply(&mut self, index: usize, event: Event, now: Instant) {
-        let Some(place) = self.places.get_mut(index) else { return };
-        let Some(app) = self.apps.get(place.app) else { return };
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
+        let Some(app) = self.apps.get(place.app) else {
+            return;
+        };
         let (group, key) = (place.worker.group(), place.key());
         let actions = place.worker.next(event, now, &app.rules);
         self.changed |= place.note_condition(&app.rules);
@@ -276,8 +322,12 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, index: usize, now: Instant) {
-        let Some(place) = self.places.get_mut(index) else { return };
-        let Some(app) = self.apps.get(place.app) else { return };
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
+        let Some(app) = self.apps.get(place.app) else {
+            return;
+        };
         if place.listener.is_none() {
             rundir::clear_way(&place.socket);
         }
@@ -297,7 +347,8 @@ impl Supervisor {
                 if let Some(channel) = spawned.channel {
                     self.ipc.add(key, Arc::clone(name), channel);
                 }
-                self.logs.add(key, Arc::clone(name), spawned.stdout, spawned.stderr);
+                self.logs
+                    .add(key, Arc::clone(name), spawned.stdout, spawned.stderr);
                 Event::Spawned { pid: spawned.pid }
             }
             Err(e) => {
@@ -340,35 +391,49 @@ impl Supervisor {
     }
 
     fn tell_ready(&mut self, index: usize, took: Duration) {
-        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
         place.probe = None;
         let pid = place.worker.pid().map_or(0, Pid::number);
-        info!("{} (pid {pid}) is ready after {:.2} s", place.name, took.as_secs_f64());
-        let Some(app) = self.apps.get_mut(place.app) else { return };
+        info!(
+            "{} (pid {pid}) is ready after {:.2} s",
+            place.name,
+            took.as_secs_f64()
+        );
+        let Some(app) = self.apps.get_mut(place.app) else {
+            return;
+        };
         if app.was_ready {
             return;
         }
         app.was_ready = true;
         // Published first: who hears of it may send a request at once.
         self.publish();
-        let Some(app) = self.places.get(index).and_then(|place| self.apps.get(place.app)) else {
+        let Some(app) = self
+            .places
+            .get(index)
+            .and_then(|place| self.apps.get(place.app))
+        else {
             return;
         };
-        self.send(FleetEvent::Ready { app: Arc::clone(&app.name), took: self.began.elapsed() });
+        self.send(FleetEvent::Ready {
+            app: Arc::clone(&app.name),
+            took: self.began.elapsed(),
+        });
         if self.apps.iter().all(|app| app.was_ready) {
             self.send(FleetEvent::AllReady);
         }
     }
 
-    fn condemn(
-        &mut self,
-        index: usize,
-        group: Pid,
-        why: impl FnOnce(&Place, &App) -> String,
-    ) {
+    fn condemn(&mut self, index: usize, group: Pid, why: impl FnOnce(&Place, &App) -> String) {
         process::signal_group(group, Signal::Kill);
-        let Some(place) = self.places.get_mut(index) else { return };
-        let Some(app) = self.apps.get(place.app) else { return };
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
+        let Some(app) = self.apps.get(place.app) else {
+            return;
+        };
         let why = why(place, app);
         warn!("{} (pid {group}) is killed: {why}", place.name);
         place.sentence = Some(why);
@@ -382,7 +447,9 @@ impl Supervisor {
         exit: Option<Exit>,
         next: Next,
     ) {
-        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
         let exit = exit.map(|exit| exit.to_string());
         let reason = match (exit, place.sentence.take()) {
             (Some(exit), Some(why)) => format!("{exit}: {why}"),
@@ -400,18 +467,27 @@ impl Supervisor {
             }
             Next::Restart { delay } => {
                 let delay = delay.as_secs_f64();
-                warn!("{who} ended: {reason}; starting it again in {delay:.1} s ({failures} failed starts in a row)");
+                warn!(
+                    "{who} ended: {reason}; starting it again in {delay:.1} s ({failures} failed starts in a row)"
+                );
             }
             Next::Errored { delay, first: true } => {
                 let delay = delay.as_secs_f64();
-                error!("{who} ended: {reason}; errored after {failures} failed starts in a row, will be tried every {delay:.0} s");
+                error!(
+                    "{who} ended: {reason}; errored after {failures} failed starts in a row, will be tried every {delay:.0} s"
+                );
                 self.logs.ask_tail(key);
             }
-            Next::Errored { delay, first: false } => {
+            Next::Errored {
+                delay,
+                first: false,
+            } => {
                 let delay = delay.as_secs_f64();
                 warn!("{who} ended: {reason}; still errored, next try in {delay:.0} s");
             }
-            Next::StaysDown => info!("{who} ended: {reason}, one of its stop_exit_codes; it stays stopped"),
+            Next::StaysDown => {
+                info!("{who} ended: {reason}, one of its stop_exit_codes; it stays stopped")
+            }
             Next::WasAsked => debug!("{who} ended: {reason}"),
         }
         place.remember_death(key.life, pid.map(Pid::number), reason);
@@ -498,7 +574,9 @@ pub fn roster(apps: &[App], places: &[Place]) -> Roster {
         let of_app = places.iter().filter(|place| place.app == index);
         app.published(of_app.map(|place| place.published(&app.rules)).collect())
     });
-    Roster { apps: published.collect() }
+    Roster {
+        apps: published.collect(),
+    }
 }
 
 /// Why a worker that runs does not serve: what its operator should look at.

@@ -100,7 +100,9 @@ pub enum Rung {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No process; the next life begins at `until`.
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     /// The supervisor is starting a process.
     Spawning,
     /// A process runs and does not serve yet.
@@ -111,33 +113,65 @@ pub enum State {
         listens: bool,
         said_ready: bool,
     },
-    Ready { pid: Pid, since: Instant },
+    Ready {
+        pid: Pid,
+        since: Instant,
+    },
     /// The app has closed its server by itself. It may listen again, or is about to end.
     /// `steady`: it had served for `min_uptime`.
-    Closed { pid: Pid, until: Instant, steady: bool },
+    Closed {
+        pid: Pid,
+        until: Instant,
+        steady: bool,
+    },
     /// Sent SIGKILL because it did not serve; ends any moment.
-    Condemned { pid: Pid, until: Instant },
-    Stopping { pid: Pid, rung: Rung, until: Instant },
+    Condemned {
+        pid: Pid,
+        until: Instant,
+    },
+    Stopping {
+        pid: Pid,
+        rung: Rung,
+        until: Instant,
+    },
     /// The worker has ended while it was stopping, others of its group have not yet.
-    Leaving { group: Pid, rung: Rung, until: Instant },
+    Leaving {
+        group: Pid,
+        rung: Rung,
+        until: Instant,
+    },
     /// No process, and none will be started.
     Stopped,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    Spawned { pid: Pid },
+    Spawned {
+        pid: Pid,
+    },
     SpawnFailed,
     /// It listens: the hook says so, or a probe was accepted.
-    Listens { life: u32 },
+    Listens {
+        life: u32,
+    },
     /// The app has sent `"ready"`.
-    SaidReady { life: u32 },
+    SaidReady {
+        life: u32,
+    },
     /// The hook says that the app's server is closed and its connections are done.
-    Closed { life: u32 },
+    Closed {
+        life: u32,
+    },
     /// The process has ended; `group_left` if others of its group have not.
-    Died { pid: Pid, exit: Exit, group_left: bool },
+    Died {
+        pid: Pid,
+        exit: Exit,
+        group_left: bool,
+    },
     /// Nobody is left of a group.
-    GroupGone { group: Pid },
+    GroupGone {
+        group: Pid,
+    },
     /// We are going down.
     Stop,
     /// Next rung, at once.
@@ -149,9 +183,14 @@ pub enum Event {
 /// What happens after a death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    Restart { delay: Duration },
+    Restart {
+        delay: Duration,
+    },
     /// It keeps failing: tried at the slow pace. `first` when it was not errored before.
-    Errored { delay: Duration, first: bool },
+    Errored {
+        delay: Duration,
+        first: bool,
+    },
     /// pm2's `stop_exit_codes`.
     StaysDown,
     /// It was asked to end.
@@ -163,16 +202,32 @@ pub enum Next {
 pub enum Action {
     Spawn,
     /// Take this rung with the group.
-    Step { group: Pid, rung: Rung },
+    Step {
+        group: Pid,
+        rung: Rung,
+    },
     /// It is ready, `took` after its start.
-    TellReady { took: Duration },
+    TellReady {
+        took: Duration,
+    },
     /// It is being killed since it did not serve in time.
-    Condemn { group: Pid, listens: bool },
+    Condemn {
+        group: Pid,
+        listens: bool,
+    },
     /// It is being killed since it closed its server and stayed.
-    CondemnClosed { group: Pid },
+    CondemnClosed {
+        group: Pid,
+    },
     /// SIGKILL has not ended it; repeat it.
-    Insist { group: Pid },
-    TellDeath { pid: Option<Pid>, exit: Option<Exit>, next: Next },
+    Insist {
+        group: Pid,
+    },
+    TellDeath {
+        pid: Option<Pid>,
+        exit: Option<Exit>,
+        next: Next,
+    },
 }
 
 /// A worker over its series of lives.
@@ -189,7 +244,11 @@ pub struct Worker {
 impl Worker {
     /// A worker whose first life is due at once.
     pub fn new(now: Instant) -> Worker {
-        Worker { state: State::Waiting { until: now }, life: 1, failures: 0 }
+        Worker {
+            state: State::Waiting { until: now },
+            life: 1,
+            failures: 0,
+        }
     }
 
     /// The process, in states that have one.
@@ -295,25 +354,77 @@ impl Worker {
             (Spawning, Event::SpawnFailed) => self.fail(None, None, now, rules),
 
             // On the way to ready.
-            (Starting { pid, began, deadline, said_ready, .. }, Event::Listens { life })
-                if life == self.life =>
-            {
-                self.come_up(Heard { pid, began, deadline, listens: true, said_ready }, now)
-            }
-            (Starting { pid, began, deadline, listens, .. }, Event::SaidReady { life })
-                if life == self.life =>
-            {
-                self.come_up(Heard { pid, began, deadline, listens, said_ready: true }, now)
-            }
-            (Starting { pid, began, deadline, said_ready, .. }, Event::Closed { life })
-                if life == self.life =>
-            {
-                self.state = Starting { pid, began, deadline, listens: false, said_ready };
+            (
+                Starting {
+                    pid,
+                    began,
+                    deadline,
+                    said_ready,
+                    ..
+                },
+                Event::Listens { life },
+            ) if life == self.life => self.come_up(
+                Heard {
+                    pid,
+                    began,
+                    deadline,
+                    listens: true,
+                    said_ready,
+                },
+                now,
+            ),
+            (
+                Starting {
+                    pid,
+                    began,
+                    deadline,
+                    listens,
+                    ..
+                },
+                Event::SaidReady { life },
+            ) if life == self.life => self.come_up(
+                Heard {
+                    pid,
+                    began,
+                    deadline,
+                    listens,
+                    said_ready: true,
+                },
+                now,
+            ),
+            (
+                Starting {
+                    pid,
+                    began,
+                    deadline,
+                    said_ready,
+                    ..
+                },
+                Event::Closed { life },
+            ) if life == self.life => {
+                self.state = Starting {
+                    pid,
+                    began,
+                    deadline,
+                    listens: false,
+                    said_ready,
+                };
                 vec![]
             }
-            (Starting { pid, deadline, listens, .. }, Event::Clock) if now >= deadline => {
+            (
+                Starting {
+                    pid,
+                    deadline,
+                    listens,
+                    ..
+                },
+                Event::Clock,
+            ) if now >= deadline => {
                 self.state = self.condemned(pid, now);
-                vec![Action::Condemn { group: pid, listens }]
+                vec![Action::Condemn {
+                    group: pid,
+                    listens,
+                }]
             }
 
             // Serving, and the app's own closing of its server.
@@ -333,16 +444,26 @@ impl Worker {
             }
 
             // Deaths.
-            (Ready { pid, since }, Event::Died { pid: dead, exit, .. }) if dead == pid => {
+            (
+                Ready { pid, since },
+                Event::Died {
+                    pid: dead, exit, ..
+                },
+            ) if dead == pid => {
                 let steady = now.duration_since(since) >= rules.restart.min_uptime;
                 self.end_of_service(steady, pid, exit, now, rules)
             }
-            (Closed { pid, steady, .. }, Event::Died { pid: dead, exit, .. }) if dead == pid => {
-                self.end_of_service(steady, pid, exit, now, rules)
-            }
+            (
+                Closed { pid, steady, .. },
+                Event::Died {
+                    pid: dead, exit, ..
+                },
+            ) if dead == pid => self.end_of_service(steady, pid, exit, now, rules),
             (
                 Starting { pid, .. } | Condemned { pid, .. },
-                Event::Died { pid: dead, exit, .. },
+                Event::Died {
+                    pid: dead, exit, ..
+                },
             ) if dead == pid => self.fail(Some(pid), Some(exit), now, rules),
             (Condemned { pid, until }, Event::Clock) if now >= until => {
                 self.state = self.condemned(pid, now);
@@ -354,43 +475,91 @@ impl Worker {
                 Starting { pid, .. } | Ready { pid, .. } | Closed { pid, .. },
                 Event::Stop | Event::Hurry,
             ) => {
-                let first = if rules.channel { Rung::Message } else { Rung::Terminate };
-                self.state = Stopping { pid, rung: first, until: rung_end(first, now, rules) };
-                vec![Action::Step { group: pid, rung: first }]
+                let first = if rules.channel {
+                    Rung::Message
+                } else {
+                    Rung::Terminate
+                };
+                self.state = Stopping {
+                    pid,
+                    rung: first,
+                    until: rung_end(first, now, rules),
+                };
+                vec![Action::Step {
+                    group: pid,
+                    rung: first,
+                }]
             }
             (Condemned { pid, .. }, Event::Stop | Event::Hurry) => {
                 let until = rung_end(Rung::Kill, now, rules);
-                self.state = Stopping { pid, rung: Rung::Kill, until };
+                self.state = Stopping {
+                    pid,
+                    rung: Rung::Kill,
+                    until,
+                };
                 vec![]
             }
             (Stopping { pid, rung, until }, Event::Clock) if now >= until => {
                 let (rung, action) = climb(pid, rung);
-                self.state = Stopping { pid, rung, until: rung_end(rung, now, rules) };
+                self.state = Stopping {
+                    pid,
+                    rung,
+                    until: rung_end(rung, now, rules),
+                };
                 vec![action]
             }
-            (Stopping { pid, rung: rung @ (Rung::Message | Rung::Terminate), .. }, Event::Hurry) => {
+            (
+                Stopping {
+                    pid,
+                    rung: rung @ (Rung::Message | Rung::Terminate),
+                    ..
+                },
+                Event::Hurry,
+            ) => {
                 let (rung, action) = climb(pid, rung);
-                self.state = Stopping { pid, rung, until: rung_end(rung, now, rules) };
+                self.state = Stopping {
+                    pid,
+                    rung,
+                    until: rung_end(rung, now, rules),
+                };
                 vec![action]
             }
             // It has finished what it had to finish: no reason to wait for the next rung.
-            (Stopping { pid, rung: Rung::Message, .. }, Event::Closed { life })
-                if life == self.life =>
-            {
+            (
+                Stopping {
+                    pid,
+                    rung: Rung::Message,
+                    ..
+                },
+                Event::Closed { life },
+            ) if life == self.life => {
                 let (rung, action) = climb(pid, Rung::Message);
-                self.state = Stopping { pid, rung, until: rung_end(rung, now, rules) };
+                self.state = Stopping {
+                    pid,
+                    rung,
+                    until: rung_end(rung, now, rules),
+                };
                 vec![action]
             }
-            (Stopping { pid, rung, until }, Event::Died { pid: dead, exit, group_left })
-                if dead == pid =>
-            {
+            (
+                Stopping { pid, rung, until },
+                Event::Died {
+                    pid: dead,
+                    exit,
+                    group_left,
+                },
+            ) if dead == pid => {
                 let death = Action::TellDeath {
                     pid: Some(pid),
                     exit: Some(exit),
                     next: Next::WasAsked,
                 };
                 if group_left {
-                    self.state = Leaving { group: pid, rung, until };
+                    self.state = Leaving {
+                        group: pid,
+                        rung,
+                        until,
+                    };
                     vec![death]
                 } else {
                     self.rest(vec![death])
@@ -401,27 +570,53 @@ impl Worker {
             }
             (Leaving { group, rung, until }, Event::Clock) if now >= until => {
                 let (rung, action) = climb(group, rung);
-                self.state = Leaving { group, rung, until: rung_end(rung, now, rules) };
+                self.state = Leaving {
+                    group,
+                    rung,
+                    until: rung_end(rung, now, rules),
+                };
                 vec![action]
             }
-            (Leaving { group, rung: rung @ (Rung::Message | Rung::Terminate), .. }, Event::Hurry) => {
+            (
+                Leaving {
+                    group,
+                    rung: rung @ (Rung::Message | Rung::Terminate),
+                    ..
+                },
+                Event::Hurry,
+            ) => {
                 let (rung, action) = climb(group, rung);
-                self.state = Leaving { group, rung, until: rung_end(rung, now, rules) };
+                self.state = Leaving {
+                    group,
+                    rung,
+                    until: rung_end(rung, now, rules),
+                };
                 vec![action]
             }
 
             // A process that was being started when everything had to stop.
             (Stopped, Event::Spawned { pid }) => {
                 let until = rung_end(Rung::Kill, now, rules);
-                self.state = Stopping { pid, rung: Rung::Kill, until };
-                vec![Action::Step { group: pid, rung: Rung::Kill }]
+                self.state = Stopping {
+                    pid,
+                    rung: Rung::Kill,
+                    until,
+                };
+                vec![Action::Step {
+                    group: pid,
+                    rung: Rung::Kill,
+                }]
             }
             (Spawning, Event::Stop | Event::Hurry) => self.rest(Vec::new()),
 
             // Not due yet.
             (
-                Waiting { .. } | Starting { .. } | Closed { .. } | Condemned { .. }
-                | Stopping { .. } | Leaving { .. },
+                Waiting { .. }
+                | Starting { .. }
+                | Closed { .. }
+                | Condemned { .. }
+                | Stopping { .. }
+                | Leaving { .. },
                 Event::Clock,
             )
             | (Spawning | Ready { .. } | Stopped, Event::Clock) => vec![],
@@ -431,54 +626,94 @@ impl Worker {
             | (Stopping { .. } | Leaving { .. } | Stopped, Event::Stop)
             | (Stopping { .. } | Leaving { .. } | Stopped, Event::Hurry) => vec![],
             // Said in an earlier life, or too late to matter.
-            (Starting { .. }, Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. })
+            (
+                Starting { .. },
+                Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. },
+            )
             | (Ready { .. }, Event::Closed { .. })
             | (Closed { .. }, Event::Listens { .. })
             | (
-                Waiting { .. } | Spawning | Condemned { .. } | Stopping { .. } | Leaving { .. }
+                Waiting { .. }
+                | Spawning
+                | Condemned { .. }
+                | Stopping { .. }
+                | Leaving { .. }
                 | Stopped,
                 Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. },
             ) => vec![],
             // Another process than ours, or one whose death has been told.
             (
-                Starting { .. } | Ready { .. } | Closed { .. } | Condemned { .. }
-                | Stopping { .. },
+                Starting { .. } | Ready { .. } | Closed { .. } | Condemned { .. } | Stopping { .. },
                 Event::Died { .. },
             )
             | (Waiting { .. } | Spawning | Leaving { .. } | Stopped, Event::Died { .. })
             | (Leaving { .. }, Event::GroupGone { .. })
             | (
-                Waiting { .. } | Spawning | Starting { .. } | Ready { .. } | Closed { .. }
-                | Condemned { .. } | Stopping { .. } | Stopped,
+                Waiting { .. }
+                | Spawning
+                | Starting { .. }
+                | Ready { .. }
+                | Closed { .. }
+                | Condemned { .. }
+                | Stopping { .. }
+                | Stopped,
                 Event::GroupGone { .. },
             ) => vec![],
             // Answers to a spawn that was not asked for: the supervisor does not give them.
             (
-                Waiting { .. } | Starting { .. } | Ready { .. } | Closed { .. }
-                | Condemned { .. } | Stopping { .. } | Leaving { .. },
+                Waiting { .. }
+                | Starting { .. }
+                | Ready { .. }
+                | Closed { .. }
+                | Condemned { .. }
+                | Stopping { .. }
+                | Leaving { .. },
                 Event::Spawned { .. },
             )
             | (
-                Waiting { .. } | Starting { .. } | Ready { .. } | Closed { .. }
-                | Condemned { .. } | Stopping { .. } | Leaving { .. } | Stopped,
+                Waiting { .. }
+                | Starting { .. }
+                | Ready { .. }
+                | Closed { .. }
+                | Condemned { .. }
+                | Stopping { .. }
+                | Leaving { .. }
+                | Stopped,
                 Event::SpawnFailed,
             ) => vec![],
         }
     }
 
     fn come_up(&mut self, heard: Heard, now: Instant) -> Vec<Action> {
-        let Heard { pid, began, deadline, listens, said_ready } = heard;
+        let Heard {
+            pid,
+            began,
+            deadline,
+            listens,
+            said_ready,
+        } = heard;
         if listens && said_ready {
             self.state = State::Ready { pid, since: now };
-            vec![Action::TellReady { took: now.duration_since(began) }]
+            vec![Action::TellReady {
+                took: now.duration_since(began),
+            }]
         } else {
-            self.state = State::Starting { pid, began, deadline, listens, said_ready };
+            self.state = State::Starting {
+                pid,
+                began,
+                deadline,
+                listens,
+                said_ready,
+            };
             vec![]
         }
     }
 
     fn condemned(&self, pid: Pid, now: Instant) -> State {
-        State::Condemned { pid, until: now + Duration::from_secs(KILL_REPEAT_SECS) }
+        State::Condemned {
+            pid,
+            until: now + Duration::from_secs(KILL_REPEAT_SECS),
+        }
     }
 
     fn rest(&mut self, actions: Vec<Action>) -> Vec<Action> {
@@ -516,7 +751,10 @@ impl Worker {
             self.next_life(pid);
             let delay = rules.restart.errored_delay;
             self.state = State::Waiting { until: now + delay };
-            let next = Next::Errored { delay, first: !was_errored };
+            let next = Next::Errored {
+                delay,
+                first: !was_errored,
+            };
             return vec![Action::TellDeath { pid, exit, next }];
         }
         self.start_again(pid, exit, now, rules)
@@ -530,12 +768,20 @@ impl Worker {
         rules: &Rules,
     ) -> Vec<Action> {
         if self.stays_down(exit, rules) {
-            return self.rest(vec![Action::TellDeath { pid, exit, next: Next::StaysDown }]);
+            return self.rest(vec![Action::TellDeath {
+                pid,
+                exit,
+                next: Next::StaysDown,
+            }]);
         }
         self.next_life(pid);
         let delay = rules.delay(self.failures);
         self.state = State::Waiting { until: now + delay };
-        vec![Action::TellDeath { pid, exit, next: Next::Restart { delay } }]
+        vec![Action::TellDeath {
+            pid,
+            exit,
+            next: Next::Restart { delay },
+        }]
     }
 
     /// A start that gave no process was no life.
@@ -564,8 +810,20 @@ struct Heard {
 
 fn climb(group: Pid, rung: Rung) -> (Rung, Action) {
     match rung {
-        Rung::Message => (Rung::Terminate, Action::Step { group, rung: Rung::Terminate }),
-        Rung::Terminate => (Rung::Kill, Action::Step { group, rung: Rung::Kill }),
+        Rung::Message => (
+            Rung::Terminate,
+            Action::Step {
+                group,
+                rung: Rung::Terminate,
+            },
+        ),
+        Rung::Terminate => (
+            Rung::Kill,
+            Action::Step {
+                group,
+                rung: Rung::Kill,
+            },
+        ),
         Rung::Kill => (Rung::Kill, Action::Insist { group }),
     }
 }

@@ -17,6 +17,8 @@ impl Interest {
         Interest((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLOUT | libc::EPOLLET) as u32);
     /// Level-triggered reading: told again until everything has been read.
     pub const READ_LEVEL: Interest = Interest(libc::EPOLLIN as u32);
+    /// [`Interest::READ_LEVEL`], and told again as long as there is room to write.
+    pub const READ_WRITE_LEVEL: Interest = Interest((libc::EPOLLIN | libc::EPOLLOUT) as u32);
 }
 
 /// One event of a batch.

@@ -4,6 +4,7 @@
 
 pub mod descriptor;
 pub mod epoll;
+pub mod passing;
 pub mod process;
 pub mod procfs;
 pub mod socket;
