@@ -204,7 +204,15 @@ fn write_help(text: &mut String, command: Option<&str>) -> std::fmt::Result {
         row(
             text,
             &format!("  {} {}", item.flag(), item.value),
-            &format!("{} [default: {default}]", item.help),
+            // A short default stays on one line with its bracket.
+            &match default.len() {
+                ..=16 => format!(
+                    "{} [default:\u{a0}{}]",
+                    item.help,
+                    default.replace(' ', "\u{a0}")
+                ),
+                _ => format!("{} [default: {default}]", item.help),
+            },
         )?;
     }
     text.write_str(TAIL)
@@ -246,7 +254,7 @@ fn row(text: &mut String, left: &str, right: &str) -> std::fmt::Result {
     }
     let mut fresh = true;
     for word in right.split(' ') {
-        if !fresh && line.len() + 1 + word.len() > HELP_WIDTH {
+        if !fresh && line.len() + 1 + word.chars().count() > HELP_WIDTH {
             writeln!(text, "{line}")?;
             line = " ".repeat(HELP_INDENT);
             fresh = true;
@@ -254,7 +262,7 @@ fn row(text: &mut String, left: &str, right: &str) -> std::fmt::Result {
         if !fresh {
             line.push(' ');
         }
-        line.push_str(word);
+        line.push_str(&word.replace('\u{a0}', " "));
         fresh = false;
     }
     writeln!(text, "{line}")

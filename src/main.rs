@@ -10,11 +10,13 @@ mod http;
 mod proxy;
 mod roster;
 mod route;
+mod run;
 mod server;
 mod sys;
 
 use config::ConfigError;
-use config::plan::{Machine, Plan};
+use config::plan::Machine;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The command line or the configuration is wrong.
@@ -30,43 +32,93 @@ fn main() -> ExitCode {
         Some(word) if word == fleet::guard::GUARD_WORD => fleet::guard::guard_main(),
         Some(_) | None => {}
     }
-    let words = std::env::args_os()
-        .skip(1)
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    match cli::read(words) {
-        Ok(cli::Command::Print(text)) => {
-            print!("{text}");
-            ExitCode::SUCCESS
+    match answer() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, why }) => {
+            // Nobody may be reading any more.
+            let _ = writeln!(io::stderr(), "sidekeeper: {why}");
+            ExitCode::from(code)
         }
-        Ok(cli::Command::Check(request)) => match make_plan(request) {
-            Ok(plan) => {
-                print!(
-                    "{}",
-                    config::show::plan(&plan, &std::env::current_dir().unwrap_or_default())
-                );
-                ExitCode::SUCCESS
-            }
-            Err(code) => code,
-        },
-        Ok(cli::Command::Run(request)) => match make_plan(request) {
-            Ok(_plan) => ExitCode::SUCCESS,
-            Err(code) => code,
-        },
-        Err(why) => fail(EXIT_USAGE, &why),
     }
 }
 
-fn make_plan(request: cli::Request) -> Result<Plan, ExitCode> {
-    Machine::look(1024)
-        .and_then(|machine| config::plan::plan(request.options, request.command, &machine))
-        .map_err(|error| match error {
-            ConfigError::Setup(why) => fail(EXIT_USAGE, &why),
-            ConfigError::Nothing(why) => fail(EXIT_FAILURE, &why),
-        })
+/// Why we end with something else than 0. The text is one line that says what to do.
+struct Failure {
+    code: u8,
+    why: String,
 }
 
-fn fail(code: u8, why: &str) -> ExitCode {
-    eprintln!("sidekeeper: {why}");
-    ExitCode::from(code)
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let code = match &error {
+            ConfigError::Setup(_) => EXIT_USAGE,
+            ConfigError::Nothing(_) => EXIT_FAILURE,
+        };
+        Failure {
+            code,
+            why: error.to_string(),
+        }
+    }
+}
+
+/// Does what the command line says.
+fn answer() -> Result<(), Failure> {
+    let usage = |why| Failure {
+        code: EXIT_USAGE,
+        why,
+    };
+    let failure = |why| Failure {
+        code: EXIT_FAILURE,
+        why,
+    };
+    let words = std::env::args_os()
+        .skip(1)
+        .map(|word| {
+            word.into_string().map_err(|word| {
+                format!(
+                    "`{}` is not UTF-8; write it in UTF-8",
+                    word.to_string_lossy()
+                )
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(usage)?;
+    match cli::read(words).map_err(usage)? {
+        cli::Command::Print(text) => print(&text),
+        cli::Command::Check(request) => {
+            let machine = look()?;
+            let plan = config::plan::plan(request.options, request.command, &machine)?;
+            print(&config::show::plan(&plan, &machine.dir));
+        }
+        cli::Command::Run(request) => {
+            let plan = config::plan::plan(request.options, request.command, &look()?)?;
+            start_log(plan.log_level).map_err(failure)?;
+            for warning in &plan.warnings {
+                log::warn!("{warning}");
+            }
+            run::run(plan).map_err(failure)?;
+        }
+    }
+    Ok(())
+}
+
+fn look() -> Result<Machine, Failure> {
+    let descriptors_max = sys::limits::raise_descriptor_limit().map_err(|error| Failure {
+        code: EXIT_FAILURE,
+        why: format!("cannot read the descriptor limit: {error}"),
+    })?;
+    Ok(Machine::look(descriptors_max)?)
+}
+
+fn start_log(level: log::LevelFilter) -> Result<(), String> {
+    simple_logger::SimpleLogger::new()
+        .with_level(level)
+        .with_utc_timestamps()
+        .init()
+        .map_err(|error| format!("cannot start the log: {error}"))
+}
+
+fn print(text: &str) {
+    // `sidekeeper --help | head` is no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -22,7 +22,7 @@ verdict() {
 rank_of() {
     case $1 in
     main) echo 11 ;;
-    cli) echo 10 ;;
+    cli | run) echo 10 ;;
     config) echo 9 ;;
     server) echo 8 ;;
     admin | proxy) echo 7 ;;

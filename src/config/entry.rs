@@ -21,8 +21,6 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between the polite stop and SIGKILL, if the app does not say itself. What was in flight has
 /// been finished by the front before; this is for the app's own closing.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// What `answer_timeout: 0` comes to: so long that it is no limit.
-const NO_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Longest name of an app; it becomes a part of socket paths, which are short.
 const NAME_BYTES_MAX: usize = 40;
 
@@ -99,7 +97,7 @@ impl Entry {
             session_cookies: object.texts(&["session_cookies", "session_cookie"])?,
             answer_timeout: object
                 .value::<Seconds>(&["answer_timeout"])?
-                .map(|Seconds(time)| if time.is_zero() { NO_TIMEOUT } else { time }),
+                .map(|Seconds(time)| time),
             restart: read_restart(object)?,
             wait_ready: object.flag(&["wait_ready"])?,
             env,

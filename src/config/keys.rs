@@ -365,7 +365,11 @@ impl Key {
     pub fn warning(&self, written: &str, value: &Value) -> Option<String> {
         match self.treatment {
             Honoured | Always => None,
-            OnlyIf(same) if value.to_string() == same => None,
+            OnlyIf(same)
+                if serde_json::from_str::<Value>(same).is_ok_and(|same| same == *value) =>
+            {
+                None
+            }
             OnlyIf(_) | Ignored => Some(format!("`{written}` is not honoured ({})", self.help)),
         }
     }

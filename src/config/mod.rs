@@ -5,6 +5,7 @@
 mod discover;
 mod ecosystem;
 mod entry;
+mod front;
 mod json;
 mod keys;
 mod launch;

@@ -3,7 +3,7 @@
 //! `--help`, the keys of the configuration file (the same names with `_`), and the README's table,
 //! which a test compares with `--help`. Nothing is applied here; `config::plan` does that.
 
-use super::values::{Bytes, Count, Deadline, ListenAddr, LogLevel, Seconds, Threads, WorkerCount};
+use super::values::{Address, Bytes, Count, Deadline, LogLevel, Seconds, Threads, WorkerCount};
 use std::path::PathBuf;
 
 /// One option as `--help` and the documents show it.
@@ -79,7 +79,7 @@ options! {
         "workers of an app that does not say itself";
 
     ["Where to listen and what to write"]
-    listen: Vec<ListenAddr> = "ADDR", default "127.0.0.1:8000", otherwise "",
+    listen: Vec<Address> = "ADDR", default "127.0.0.1:8000", otherwise "",
         "HOST:PORT or unix:PATH to take requests on, repeatable; port 0 picks a free one";
     run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root, else sidekeeper in $XDG_RUNTIME_DIR or /tmp",
         "directory for the workers' sockets and our state; made with mode 0700";
@@ -96,12 +96,16 @@ options! {
     relay_threads_max: Option<Threads> = "N", default "512", otherwise "",
         "threads that copy slow bodies and streaming tunnels; beyond them new ones get 503";
     connections_max: Option<Count> = "N", default "", otherwise "as many as the descriptor limit carries",
-        "client connections open at once; further ones wait in the backlog";
+        "client connections open at once; further ones get 503";
+    tunnels_max: Option<Count> = "N", default "", otherwise "as many as connections",
+        "tunnels (WebSockets) open at once; further ones get 503";
+    sessions_max: Option<Count> = "N", default "1000000", otherwise "",
+        "sessions remembered at once; beyond them the oldest are forgotten, about 100 bytes each";
     requests_per_connection_max: Option<Count> = "N", default "", otherwise "no limit",
         "requests on one client connection before it is closed with its answer";
 
     ["Sizes of requests"]
-    head_bytes_max: Option<Bytes> = "BYTES", default "32k", otherwise "",
+    head_bytes_max: Option<Bytes> = "BYTES", default "16k", otherwise "",
         "longest request or response head; a longer request gets 431";
     head_fields_max: Option<Count> = "N", default "100", otherwise "",
         "most fields in a head; a request with more gets 431";
@@ -117,8 +121,10 @@ options! {
         "for the next bytes of a request body; then 408";
     answer_timeout: Option<Seconds> = "SECONDS", default "120", otherwise "",
         "for a worker's next bytes of an answer; then 504; an app may set its own; 0: no limit";
-    keepalive_timeout: Option<Seconds> = "SECONDS", default "75", otherwise "",
-        "for the next request on a kept connection; 0: close after each answer";
+    keepalive_timeout: Option<Deadline> = "SECONDS", default "75", otherwise "",
+        "for the first or next request on a connection; then it is closed";
+    upstream_idle_timeout: Option<Deadline> = "SECONDS", default "4", otherwise "",
+        "for the next use of a connection to a worker; keep it below the worker's own patience";
     tunnel_idle_timeout: Option<Seconds> = "SECONDS", default "90", otherwise "",
         "for the next bytes of a WebSocket in either direction; 0: no limit";
     write_timeout: Option<Deadline> = "SECONDS", default "30", otherwise "",

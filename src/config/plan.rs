@@ -4,11 +4,13 @@ use super::ConfigError;
 use super::discover;
 use super::ecosystem;
 use super::entry::{Entry, refused_name};
+use super::front::{self, Room};
 use super::launch::{self, Search, Start};
 use super::options::{Options, with_defaults};
 use super::placement::{self, Wish};
-use super::values::{Bytes, Count, Deadline, ListenAddr, LogLevel, Seconds, Threads, WorkerCount};
+use super::values::{LogLevel, Seconds, WorkerCount};
 use crate::fleet::spec::AppSpec;
+use crate::server;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,10 +18,6 @@ use std::time::Duration;
 
 /// What `PORT` says to the first app that does not say itself; the next one gets the next.
 const PORT_FIRST: u16 = 3000;
-/// Descriptors that are not there for clients: listeners, epoll sets, worker channels and pipes.
-const DESCRIPTORS_RESERVED: u64 = 128;
-/// The most clients at once if nobody says: beyond this the kernel's memory is the limit.
-const CONNECTIONS_MAX: u64 = 1 << 20;
 
 /// What the machine and the caller's environment bring along.
 #[derive(Clone, Debug)]
@@ -66,35 +64,13 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// Sizes, counts and deadlines of the front.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub head_bytes_max: u64,
-    pub head_fields_max: u32,
-    pub target_bytes_max: u64,
-    pub body_bytes_max: Option<u64>,
-    pub head_timeout: Duration,
-    pub body_timeout: Duration,
-    pub answer_timeout: Option<Duration>,
-    /// None: a connection is closed after each answer.
-    pub keepalive_timeout: Option<Duration>,
-    pub tunnel_idle_timeout: Option<Duration>,
-    pub write_timeout: Duration,
-    pub half_close_timeout: Duration,
-    pub connections_max: u32,
-    pub requests_per_connection_max: Option<u32>,
-    pub relay_threads_max: u32,
-}
-
 /// Everything that `run` needs.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub apps: Vec<AppSpec>,
     pub left_out: Vec<LeftOut>,
     pub warnings: Vec<String>,
-    pub listen: Vec<ListenAddr>,
-    pub threads: u32,
-    pub limits: Limits,
+    pub server: server::Settings,
     pub shutdown_timeout: Duration,
     pub run_dir: PathBuf,
     pub address_file: Option<PathBuf>,
@@ -152,16 +128,24 @@ pub fn plan(
     for ((candidate, routes), port) in candidates.into_iter().zip(routes).zip(PORT_FIRST..) {
         let name = candidate.name.clone();
         let origin = candidate.origin;
-        let told = candidate
+        let said = candidate
             .entry
             .warnings
             .iter()
             .map(|warning| format!("app `{name}`: {warning}"));
-        warnings.extend(told.collect::<Vec<_>>());
+        warnings.extend(said.collect::<Vec<_>>());
         match spec(candidate, machine, port, &mut warnings) {
             Ok(spec) => apps.push(AppSpec { routes, ..spec }),
-            Err(reason) if origin == Origin::Folder => left_out.push(LeftOut { name, reason }),
-            Err(reason) => return Err(ConfigError::Setup(format!("app `{name}`: {reason}"))),
+            Err(reason) if origin == Origin::Folder => left_out.push(LeftOut {
+                name,
+                reason: told(&reason, &machine.dir),
+            }),
+            Err(reason) => {
+                return Err(ConfigError::Setup(format!(
+                    "app `{name}`: {}",
+                    told(&reason, &machine.dir)
+                )));
+            }
         }
     }
     if apps.is_empty() {
@@ -184,7 +168,8 @@ pub fn plan(
                 .to_owned(),
         );
     }
-    front(options, machine, apps, left_out, warnings)
+    left_out.sort_by(|one, other| one.name.cmp(&other.name));
+    finish(options, machine, apps, left_out, warnings)
 }
 
 /// Collects the apps from wherever they are described.
@@ -233,7 +218,10 @@ fn gather(
         }
         let ecosystem = ecosystem::read(&machine.dir, &file, env_name.as_deref())?;
         let options = typed.or(ecosystem.options);
-        let home = machine.dir.join(file.parent().unwrap_or(Path::new("")));
+        let home = match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => machine.dir.join(parent),
+            Some(_) | None => machine.dir.clone(),
+        };
         let candidates = ecosystem.entries.into_iter().map(|entry| {
             // pm2 runs one process of an app that does not say; a program that keeps its state in
             // memory relies on that. An app described by our own `command` never ran under pm2.
@@ -277,7 +265,7 @@ fn gather(
         .partition(|folder| folder.is_app);
     let left_out = others.into_iter().map(|folder| LeftOut {
         name: folder.name,
-        reason: folder.start.err().unwrap_or_default(),
+        reason: told(&folder.start.err().unwrap_or_default(), &machine.dir),
     });
     let workers_usual = usual(&typed, one_a_core);
     let candidates = found.into_iter().map(|folder| Candidate {
@@ -299,18 +287,32 @@ fn unique_names(candidates: &[Candidate]) -> Result<(), ConfigError> {
                 candidate.name
             )));
         }
-        if candidates
+        if let Some(other) = candidates
             .iter()
             .take(index)
-            .any(|other| other.name == candidate.name)
+            .find(|o| file_name(&o.name) == file_name(&candidate.name))
         {
-            return Err(ConfigError::Setup(format!(
-                "two apps are called `{}`; give one of them another `name`",
-                candidate.name
-            )));
+            return Err(ConfigError::Setup(match other.name == candidate.name {
+                true => format!(
+                    "two apps are called `{}`; give one of them another `name`",
+                    other.name
+                ),
+                false => format!(
+                    "`{}` and `{}` are too much alike to name sockets; give one of them another `name`",
+                    other.name, candidate.name
+                ),
+            }));
         }
     }
     Ok(())
+}
+
+/// What is left of a name in the path of a socket, where two apps must not meet.
+fn file_name(name: &str) -> String {
+    name.replace(
+        |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'),
+        "_",
+    )
 }
 
 /// Looks up the program and puts the app together, all but its routes. The error says what to do.
@@ -369,68 +371,35 @@ fn spec(
     })
 }
 
+/// A sentence in which paths are written as seen from the working directory.
+fn told(sentence: &str, dir: &Path) -> String {
+    match dir.to_str() {
+        Some(dir) if dir != "/" => sentence.replace(&format!("{dir}/"), ""),
+        Some(_) | None => sentence.to_owned(),
+    }
+}
+
 /// Everything but the apps.
-fn front(
+fn finish(
     options: Options,
     machine: &Machine,
     apps: Vec<AppSpec>,
     left_out: Vec<LeftOut>,
     warnings: Vec<String>,
 ) -> Result<Plan, ConfigError> {
-    let above_zero = |time: Duration| (!time.is_zero()).then_some(time);
-    let seconds = |typed: Option<Seconds>| typed.map_or(Duration::ZERO, |Seconds(time)| time);
-    let deadline = |typed: Option<Deadline>| typed.map_or(Duration::ZERO, |Deadline(time)| time);
-    let bytes = |typed: Option<Bytes>| typed.map_or(0, |Bytes(number)| number);
-    let workers: u64 = apps.iter().map(|app| u64::from(app.workers)).sum();
-    // Each client may need a second descriptor, for its worker; each worker has a listener, a
-    // channel and two pipes.
-    let spare = machine
-        .descriptors_max
-        .saturating_sub(DESCRIPTORS_RESERVED)
-        .saturating_sub(workers.saturating_mul(4));
-    let carried = u32::try_from((spare / 2).clamp(1, CONNECTIONS_MAX)).unwrap_or(1);
-    let limits = Limits {
-        head_bytes_max: bytes(options.head_bytes_max),
-        head_fields_max: options.head_fields_max.map_or(0, |Count(number)| number),
-        target_bytes_max: bytes(options.target_bytes_max),
-        body_bytes_max: Some(bytes(options.body_bytes_max)).filter(|number| *number > 0),
-        head_timeout: deadline(options.head_timeout),
-        body_timeout: deadline(options.body_timeout),
-        answer_timeout: above_zero(seconds(options.answer_timeout)),
-        keepalive_timeout: above_zero(seconds(options.keepalive_timeout)),
-        tunnel_idle_timeout: above_zero(seconds(options.tunnel_idle_timeout)),
-        write_timeout: deadline(options.write_timeout),
-        half_close_timeout: deadline(options.half_close_timeout),
-        connections_max: options
-            .connections_max
-            .map_or(carried, |Count(number)| number),
-        requests_per_connection_max: options
-            .requests_per_connection_max
-            .map(|Count(number)| number),
-        relay_threads_max: options
-            .relay_threads_max
-            .map_or(1, |Threads(number)| number),
+    let room = Room {
+        cores: machine.cores,
+        descriptors_max: machine.descriptors_max,
+        workers: apps.iter().map(|app| u64::from(app.workers)).sum(),
     };
-    for (key, number, least) in [
-        ("head-bytes-max", limits.head_bytes_max, 1024),
-        ("target-bytes-max", limits.target_bytes_max, 256),
-    ] {
-        if number < least {
-            return Err(ConfigError::Setup(format!(
-                "--{key} {number} is too small for real requests; at least {least}"
-            )));
-        }
-    }
     Ok(Plan {
         apps,
         left_out,
         warnings,
-        listen: options.listen,
-        threads: options
-            .threads
-            .map_or(machine.cores, |Threads(number)| number),
-        limits,
-        shutdown_timeout: seconds(options.shutdown_timeout),
+        server: front::settings(&options, room)?,
+        shutdown_timeout: options
+            .shutdown_timeout
+            .map_or(Duration::ZERO, |Seconds(time)| time),
         run_dir: machine
             .dir
             .join(options.run_dir.unwrap_or_else(|| usual_run_dir(machine))),

@@ -75,6 +75,11 @@ fn a_folder_of_apps() {
         .map(|left| left.name.as_str())
         .collect();
     assert_eq!(left, ["lib", "zig"]);
+    assert!(
+        plan.left_out[0].reason.contains("nothing in apps/lib says"),
+        "{:?}",
+        plan.left_out
+    );
     std::fs::remove_file(scratch.path("bin/node")).expect("node was there");
     let without_node = planned(&machine, "", None).expect("the rest is served");
     assert_eq!(
@@ -134,11 +139,11 @@ fn a_file_of_apps() {
     );
     assert_eq!(plan.apps[1].dir, scratch.path("deploy/sub"));
     assert_eq!(
-        (plan.threads, plan.listen.len()),
+        (plan.server.threads, plan.server.listen.len()),
         (5, 1),
         "the command line beats the file"
     );
-    assert_eq!(plan.listen[0].to_string(), "127.0.0.1:1");
+    assert_eq!(plan.server.listen[0].to_string(), "127.0.0.1:1");
     assert!(
         plan.warnings.iter().any(|w| w.contains("default")),
         "{:?}",
@@ -158,24 +163,9 @@ fn a_file_of_apps() {
     );
     let error = planned(&machine, "--config twice.json", None).expect_err("two of a name");
     assert!(error.to_string().contains("two apps are called `x`"));
+    scratch.file("alike.json", r#"[{"name": "a b", "path": "/1", "script": "server.js"}, {"name": "a_b", "script": "server.js"}]"#);
+    let error = planned(&machine, "--config alike.json", None).expect_err("two of a kind");
+    assert!(error.to_string().contains("too much alike"));
     let error = planned(&machine, "--config gone.json", None).expect_err("no file");
     assert!(error.to_string().contains("gone.json cannot be read"));
-}
-
-#[test]
-fn limits_are_derived_and_checked() {
-    let scratch = Scratch::new();
-    let machine = machine(&scratch);
-    scratch.file("server.js", "");
-    let plan = planned(
-        &machine,
-        "--workers 4 --keepalive-timeout 0",
-        Some("node server.js"),
-    )
-    .expect("a plan");
-    assert_eq!(plan.limits.connections_max, 440);
-    assert_eq!(plan.limits.keepalive_timeout, None);
-    assert_eq!(plan.limits.body_bytes_max, None);
-    assert_eq!(plan.limits.head_bytes_max, 32 << 10);
-    assert!(planned(&machine, "--head-bytes-max 10", Some("node server.js")).is_err());
 }

@@ -24,11 +24,11 @@ pub fn plan(plan: &Plan, working_dir: &Path) -> String {
         ]
     }));
     let mut text = columns(&rows);
-    let listen: Vec<String> = plan.listen.iter().map(ToString::to_string).collect();
+    let listen: Vec<String> = plan.server.listen.iter().map(ToString::to_string).collect();
     text.push_str(&format!(
         "\nlistens on {}, {} pool threads\n",
         listen.join(", "),
-        plan.threads
+        plan.server.threads
     ));
     for left in &plan.left_out {
         text.push_str(&format!("left out: {}: {}\n", left.name, left.reason));

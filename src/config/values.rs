@@ -2,6 +2,7 @@
 //! refuses. No I/O. The messages end in what to write instead, because the reader of a refusal
 //! is a person with a command line in front of them.
 
+use crate::server::ListenAddr;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -167,20 +168,16 @@ impl FromStr for WorkerCount {
 
 /// An address to listen on, as typed. A host name is looked up when it is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddr {
-    /// `HOST:PORT`; an IPv6 host stands in brackets.
-    Tcp(String),
-    Unix(PathBuf),
-}
+pub struct Address(pub ListenAddr);
 
-impl FromStr for ListenAddr {
+impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
                 "" => Err("a path must follow `unix:`".to_owned()),
-                path => Ok(ListenAddr::Unix(PathBuf::from(path))),
+                path => Ok(Address(ListenAddr::Unix(PathBuf::from(path)))),
             };
         }
         let Some((host, port)) = text.rsplit_once(':') else {
@@ -209,22 +206,13 @@ impl FromStr for ListenAddr {
                     .and_then(|h| h.strip_suffix(']'))
                     .unwrap_or("");
                 match inner.parse::<IpAddr>() {
-                    Ok(IpAddr::V6(_)) => Ok(ListenAddr::Tcp(text.to_owned())),
+                    Ok(IpAddr::V6(_)) => Ok(Address(ListenAddr::Tcp(text.to_owned()))),
                     Ok(IpAddr::V4(_)) | Err(_) => {
                         Err("no IPv6 address stands in the brackets".to_owned())
                     }
                 }
             }
-            _ => Ok(ListenAddr::Tcp(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for ListenAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenAddr::Tcp(addr) => f.write_str(addr),
-            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+            _ => Ok(Address(ListenAddr::Tcp(text.to_owned()))),
         }
     }
 }
@@ -374,7 +362,7 @@ mod tests {
             "unix:/run/x.sock",
         ] {
             assert_eq!(
-                text.parse::<ListenAddr>().map(|a| a.to_string()),
+                text.parse::<Address>().map(|a| a.0.to_string()),
                 Ok(text.to_owned())
             );
         }
@@ -391,7 +379,7 @@ mod tests {
             ("unix:", "path"),
         ];
         for (text, part) in bad {
-            let message = text.parse::<ListenAddr>().expect_err(text);
+            let message = text.parse::<Address>().expect_err(text);
             assert!(message.contains(part), "{text}: {message}");
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod descriptor;
 pub mod epoll;
+pub mod limits;
 pub mod passing;
 pub mod process;
 pub mod procfs;

@@ -1,0 +1,235 @@
+//! `sidekeeper run`: the order in which everything starts, what the main thread does meanwhile,
+//! and the order in which everything stops. The main thread waits for signals and for news of the
+//! fleet, and never for a client or a worker.
+//!
+//! ```text
+//! signals -> pid file -> bind -> fleet -> serve -> [every app ready: address file, banner]
+//! stop: no new connections -> finish what is in flight -> workers' ladder -> close what is left
+//! ```
+//! Addresses are bound before workers start, so that a port in use is told at once; workers are
+//! stopped after the last answer, so that nobody who was let in is turned away.
+
+mod banner;
+mod traces;
+
+use crate::config::plan::Plan;
+use crate::config::{shown_command, shown_routes};
+use crate::fleet::{self, Fleet, FleetEvent};
+use crate::roster::Board;
+use crate::server::Server;
+use banner::{Arrival, Banner, Row};
+use crossbeam_channel::{Receiver, bounded, select};
+use log::{debug, error, info, warn};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use traces::Trace;
+
+/// After this the screen is shown even if an app is still coming up.
+const BANNER_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a waiting stop looks whether it is to hurry.
+const GLANCE: Duration = Duration::from_millis(20);
+/// What the workers' ladder may take beyond the longest `kill_timeout`: two rungs and the reaping.
+const LADDER_SLACK: Duration = Duration::from_secs(15);
+/// Signals that wait for the main thread. More than these say nothing new.
+const SIGNALS_MAX: usize = 64;
+
+/// Runs until it is told to stop. The error is one line for the user.
+pub fn run(plan: Plan) -> Result<(), String> {
+    let signals = catch_signals().map_err(|error| format!("cannot catch signals: {error}"))?;
+    let _pid_file = match &plan.pid_file {
+        Some(path) => Some(leave(
+            path,
+            format!("{}\n", std::process::id()),
+            "--pid-file",
+        )?),
+        None => None,
+    };
+    if let Some(path) = &plan.address_file {
+        // Whoever waits for this file must not find the one of a run that was killed.
+        let _ = std::fs::remove_file(path);
+    }
+    let board = Arc::new(Board::default());
+    let mut server =
+        Server::bind(plan.server.clone(), board.clone()).map_err(|error| error.to_string())?;
+    let settings = fleet::Settings::new(plan.run_dir.clone());
+    let fleet =
+        fleet::start(plan.apps.clone(), settings, board).map_err(|error| error.to_string())?;
+    server.start().map_err(|error| {
+        format!("cannot start threads: {error}; look at the limits of processes")
+    })?;
+
+    let address_file = serve(&plan, &server, &fleet, &signals);
+    stop(&plan, server, &fleet, &signals);
+    drop(address_file);
+    Ok(())
+}
+
+/// Everything between start and stop. Returns when a stop was asked for, with what it has written.
+fn serve(plan: &Plan, server: &Server, fleet: &Fleet, signals: &Receiver<i32>) -> Option<Trace> {
+    let mut arrivals = vec![Arrival::Coming; plan.apps.len()];
+    let index_of = |app: &str| plan.apps.iter().position(|spec| spec.name == app);
+    let patience = crossbeam_channel::after(BANNER_PATIENCE);
+    let mut address_file = None;
+    let (mut shown, mut told) = (false, false);
+    loop {
+        let settled = !arrivals.contains(&Arrival::Coming);
+        if settled && !told {
+            told = true;
+            address_file = tell_addresses(plan, server);
+        }
+        if settled && !shown {
+            shown = true;
+            show(plan, server, &arrivals);
+        }
+        select! {
+            recv(signals) -> signal => match signal {
+                Ok(SIGCHLD) => fleet.child_signal(),
+                Ok(SIGTERM | SIGINT) | Err(_) => return address_file,
+                // A terminal that went away has nobody left to press Ctrl-C.
+                Ok(SIGHUP) if io::stdin().is_terminal() => return address_file,
+                Ok(other) => warn!("signal {other} has no meaning yet"),
+            },
+            recv(fleet.events()) -> event => match event {
+                Ok(FleetEvent::Ready { app, took }) => {
+                    debug!("app {app} has its first ready worker after {} ms", took.as_millis());
+                    if let Some(arrival) = index_of(&app).and_then(|index| arrivals.get_mut(index)) {
+                        *arrival = Arrival::Ready(took);
+                    }
+                }
+                Ok(FleetEvent::Errored { app, .. }) => {
+                    // One failing worker among serving ones does not make the app fail.
+                    if let Some(arrival @ Arrival::Coming) = index_of(&app).and_then(|index| arrivals.get_mut(index)) {
+                        *arrival = Arrival::Failing;
+                    }
+                }
+                Ok(FleetEvent::AllReady) => {}
+                Ok(FleetEvent::Stopped) | Err(_) => return address_file,
+            },
+            recv(patience) -> _ => {
+                if !shown {
+                    shown = true;
+                    show(plan, server, &arrivals);
+                }
+            },
+        }
+    }
+}
+
+fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, signals: &Receiver<i32>) {
+    // True if another stop signal has come. Children are reaped all the while.
+    let hurried = || {
+        let mut hurried = false;
+        for signal in signals.try_iter() {
+            match signal {
+                SIGCHLD => fleet.child_signal(),
+                SIGTERM | SIGINT => hurried = true,
+                _ => {}
+            }
+        }
+        hurried
+    };
+    server.begin_drain();
+    let patience = plan.shutdown_timeout;
+    info!(
+        "stopping: no new connections; {} unfinished, given {} s (a second signal hurries)",
+        server.unfinished(),
+        patience.as_secs_f64()
+    );
+    match server.wait_drained(patience, &hurried) {
+        true => info!("stopping: nothing is in flight any more; the workers are next"),
+        false => warn!(
+            "stopping: {} unfinished are cut; the workers are next",
+            server.unfinished()
+        ),
+    }
+    fleet.stop();
+    let longest = plan
+        .apps
+        .iter()
+        .map(|app| app.kill_timeout)
+        .max()
+        .unwrap_or_default();
+    let end = Instant::now() + longest + LADDER_SLACK;
+    while !fleet.wait_stopped(Instant::now() + GLANCE) {
+        if hurried() {
+            warn!("stopping: told again, so the workers are killed now");
+            fleet.hurry();
+        }
+        if Instant::now() >= end {
+            error!(
+                "stopping: workers are left that SIGKILL did not end; the guard goes on killing them"
+            );
+            break;
+        }
+    }
+    server.close();
+    info!("stopped");
+}
+
+/// A thread turns signals into messages, so that the main thread can wait for both.
+fn catch_signals() -> io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let (sender, receiver) = bounded(SIGNALS_MAX);
+    let forward = move || {
+        for signal in signals.forever() {
+            if sender.send(signal).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(forward)?;
+    Ok(receiver)
+}
+
+fn tell_addresses(plan: &Plan, server: &Server) -> Option<Trace> {
+    let path = plan.address_file.as_ref()?;
+    let text = server
+        .addresses()
+        .iter()
+        .map(|address| format!("{address}\n"))
+        .collect();
+    // We are serving already; a file that nobody can read is no reason to stop.
+    leave(path, text, "--address-file")
+        .inspect_err(|why| error!("{why}"))
+        .ok()
+}
+
+fn leave(path: &Path, text: String, option: &str) -> Result<Trace, String> {
+    Trace::leave(path, text).map_err(|error| {
+        format!(
+            "cannot write {}: {error}; choose another {option}",
+            path.display()
+        )
+    })
+}
+
+fn show(plan: &Plan, server: &Server, arrivals: &[Arrival]) {
+    let rows: Vec<Row> = plan
+        .apps
+        .iter()
+        .zip(arrivals)
+        .map(|(app, arrival)| Row {
+            name: app.name.clone(),
+            route: shown_routes(&app.routes),
+            workers: app.workers,
+            command: shown_command(&app.launch),
+            arrival: *arrival,
+        })
+        .collect();
+    let banner = Banner {
+        addresses: server.addresses(),
+        rows: &rows,
+        left_out: &plan.left_out,
+    };
+    let colours = io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // Nobody may be reading any more, which must not stop the service.
+    let _ = io::stdout().write_all(banner::compose(&banner, colours).as_bytes());
+}
