@@ -287,7 +287,6 @@ fn read_line<'b>(
     outcome: httparse::Result<usize>,
     limits: &HeadLimits,
 ) -> Result<(Method<'b>, Version, target::Target<'b>), Refusal> {
-    check_line_length(line, limits)?;
     if outcome == Err(httparse::Error::Version) {
         return Err(version_refusal(line));
     }
@@ -301,6 +300,12 @@ fn read_line<'b>(
     // httparse knows the version before it has seen that the line ends there.
     if line.len() != method.len() + text.len() + b"  HTTP/1.1\r\n".len() {
         return Err(Refusal::RequestLine);
+    }
+    if method.len() > METHOD_BYTES_MAX {
+        return Err(Refusal::MethodTooLong);
+    }
+    if text.len() > limits.target_bytes_max {
+        return Err(Refusal::TargetTooLong);
     }
     if method == "CONNECT" {
         return Err(Refusal::Connect);
@@ -327,7 +332,12 @@ fn version_refusal(line: &[u8]) -> Refusal {
             minor,
             b'\r',
             b'\n',
-        ] if major.is_ascii_digit() && minor.is_ascii_digit() => Refusal::Version,
+        ] if major.is_ascii_digit()
+            && minor.is_ascii_digit()
+            && line.iter().filter(|byte| **byte == b' ').count() == 2 =>
+        {
+            Refusal::Version
+        }
         _ => Refusal::RequestLine,
     }
 }

@@ -309,10 +309,12 @@ impl<'b> Response<'_, 'b> {
         let connection: &[u8] = match (self.status, delivery.version) {
             (101, _) => b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
             (100..200, _) => b"",
-            (426, _) if self.asks_for_websocket && close => {
+            (426, Version::Http11) if self.asks_for_websocket && close => {
                 b"Connection: close, Upgrade\r\nUpgrade: websocket\r\n"
             }
-            (426, _) if self.asks_for_websocket => b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+            (426, Version::Http11) if self.asks_for_websocket => {
+                b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            }
             (_, _) if close => b"Connection: close\r\n",
             // RFC 9112 9.3: such a client learns only from this that we go on.
             (_, Version::Http10) => b"Connection: keep-alive\r\n",
