@@ -12,6 +12,7 @@ pub mod framing;
 pub mod head;
 mod hop;
 mod host;
+mod refusal;
 pub mod reply;
 mod request;
 mod response;

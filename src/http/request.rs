@@ -4,16 +4,19 @@
 //! the request that was decided on here. The caller reads bytes, answers a `Refusal`, and moves
 //! the body with `framing`.
 
-use super::field::{FieldSet, Known, members, push_decimal, push_field, trim};
+use super::field::{FieldSet, Known, decimal, members, trim};
 use super::framing::Framing;
 use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
-use super::hop::{Hop, HopFault, each, value_of};
+use super::hop::{Hop, each, value_of};
 use super::host::is_host;
+use super::refusal::Refusal;
 use super::scan::{Broken, scan};
 use super::target;
 use httparse::Header;
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+
+pub use forward::ClientSide;
+
+mod forward;
 
 /// A longer method is answered 501 (RFC 9112 3). The longest registered one has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
@@ -58,127 +61,6 @@ impl<'b> Method<'b> {
             Method::Trace => "TRACE",
             Method::Patch => "PATCH",
             Method::Other(other) => other,
-        }
-    }
-}
-
-/// Why a request is not served. One variant for each family of rules; after any of them the rest
-/// of the connection cannot be trusted to be a request, so it is closed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// A bare CR or LF, or an empty line too many (RFC 9112 2.2).
-    LineEnd,
-    /// NUL or another control byte (RFC 9110 5.5).
-    Control,
-    /// A folded field, or a blank before the first one (RFC 9112 2.2, 5.2).
-    Folding,
-    /// Not `method SP target SP version` (RFC 9112 3), HTTP/0.9 among others.
-    RequestLine,
-    /// The method is longer than any that exists (RFC 9112 3).
-    MethodTooLong,
-    /// CONNECT: this is no forward proxy (RFC 9110 9.3.6).
-    Connect,
-    /// The target has no form that this method may have (RFC 9112 3.2).
-    Target,
-    /// The target is longer than `target_bytes_max` (RFC 9112 3).
-    TargetTooLong,
-    /// A version of HTTP other than 1.0 and 1.1 (RFC 9112 2.3), the HTTP/2 preface among others.
-    Version,
-    /// A field line that is not `token ":" value` (RFC 9112 5.1).
-    FieldSyntax,
-    /// The head is longer than `head_bytes_max` (RFC 6585 5).
-    HeadTooLarge,
-    /// The head has more fields than `head_fields_max` (RFC 6585 5).
-    TooManyFields,
-    /// No `Host` in HTTP/1.1, several, or one that names no host (RFC 9112 3.2).
-    Host,
-    /// `Content-Length` is not one plain number (RFC 9112 6.3).
-    ContentLength,
-    /// `Transfer-Encoding` in HTTP/1.0, or not ending in one plain `chunked` (RFC 9112 6.1, 6.3).
-    TransferEncoding,
-    /// A transfer coding other than `chunked` (RFC 9112 6.1).
-    TransferCoding,
-    /// `Content-Length` beside `Transfer-Encoding` (RFC 9112 6.3).
-    FramingConflict,
-    /// `Connection` is no list of tokens, or an endless one (RFC 9110 7.6.1).
-    Connection,
-    /// An expectation other than `100-continue` (RFC 9110 10.1.1).
-    Expectation,
-    /// `Max-Forwards` is not one plain number (RFC 9110 7.6.2).
-    MaxForwards,
-}
-
-impl Refusal {
-    /// The status to answer with.
-    pub fn status(&self) -> u16 {
-        match self {
-            Refusal::LineEnd
-            | Refusal::Control
-            | Refusal::Folding
-            | Refusal::RequestLine
-            | Refusal::Target
-            | Refusal::FieldSyntax
-            | Refusal::Host
-            | Refusal::ContentLength
-            | Refusal::TransferEncoding
-            | Refusal::FramingConflict
-            | Refusal::Connection
-            | Refusal::MaxForwards => 400,
-            Refusal::TargetTooLong => 414,
-            Refusal::Expectation => 417,
-            Refusal::HeadTooLarge | Refusal::TooManyFields => 431,
-            Refusal::MethodTooLong | Refusal::Connect | Refusal::TransferCoding => 501,
-            Refusal::Version => 505,
-        }
-    }
-
-    /// For the log; clients are told the status alone.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Refusal::LineEnd => "a bare CR or LF in the request head",
-            Refusal::Control => "a control byte in the request head",
-            Refusal::Folding => "a folded line in the request head",
-            Refusal::RequestLine => "a malformed request line",
-            Refusal::MethodTooLong => "a method that is too long",
-            Refusal::Connect => "CONNECT is not served",
-            Refusal::Target => "a malformed request target",
-            Refusal::TargetTooLong => "a request target that is too long",
-            Refusal::Version => "an HTTP version that is not served",
-            Refusal::FieldSyntax => "a malformed field line in the request head",
-            Refusal::HeadTooLarge => "a request head that is too large",
-            Refusal::TooManyFields => "too many fields in the request head",
-            Refusal::Host => "a missing, repeated or malformed Host",
-            Refusal::ContentLength => "a malformed or repeated Content-Length",
-            Refusal::TransferEncoding => "a malformed Transfer-Encoding",
-            Refusal::TransferCoding => "a transfer coding that is not served",
-            Refusal::FramingConflict => "both Content-Length and Transfer-Encoding",
-            Refusal::Connection => "a malformed Connection field",
-            Refusal::Expectation => "an unknown expectation",
-            Refusal::MaxForwards => "a malformed Max-Forwards",
-        }
-    }
-}
-
-impl From<Broken> for Refusal {
-    fn from(broken: Broken) -> Refusal {
-        match broken {
-            Broken::LineEnd | Broken::Empty => Refusal::LineEnd,
-            Broken::Control => Refusal::Control,
-            Broken::Folding => Refusal::Folding,
-            Broken::TooLarge => Refusal::HeadTooLarge,
-            Broken::TooManyFields => Refusal::TooManyFields,
-        }
-    }
-}
-
-impl From<HopFault> for Refusal {
-    fn from(fault: HopFault) -> Refusal {
-        match fault {
-            HopFault::ContentLength => Refusal::ContentLength,
-            HopFault::TransferEncoding => Refusal::TransferEncoding,
-            HopFault::TransferCoding => Refusal::TransferCoding,
-            HopFault::Both => Refusal::FramingConflict,
-            HopFault::Connection => Refusal::Connection,
         }
     }
 }
@@ -379,7 +261,7 @@ fn decide<'f, 'b>(
             // RFC 9110 7.6.2: means nothing for other methods and then passes as it is.
             Known::MaxForwards if counts_forwards => {
                 hop.withheld.insert(index);
-                let number = super::field::decimal(value).ok_or(Refusal::MaxForwards)?;
+                let number = decimal(value).ok_or(Refusal::MaxForwards)?;
                 if max_forwards.replace(number).is_some() {
                     return Err(Refusal::MaxForwards);
                 }
@@ -436,15 +318,6 @@ fn decide<'f, 'b>(
     })
 }
 
-/// Who sent a request and how it reached us, for the worker.
-#[derive(Clone, Copy, Debug)]
-pub struct ClientSide<'a> {
-    /// `None`: a client of a Unix socket.
-    pub address: Option<SocketAddr>,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-}
-
 impl<'b> Request<'_, 'b> {
     /// All fields as they came, values without the blanks around them.
     pub fn fields(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
@@ -486,82 +359,6 @@ impl<'b> Request<'_, 'b> {
             Method::Post | Method::Put | Method::Delete | Method::Patch | Method::Other(_) => false,
         };
         safe && matches!(self.framing, Framing::Empty | Framing::Length(0))
-    }
-
-    /// Appends the head that the worker gets.
-    pub fn write_for_worker(&self, out: &mut Vec<u8>, from: &ClientSide) {
-        out.extend_from_slice(self.method.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(self.path.as_bytes());
-        if let Some(query) = self.query {
-            out.push(b'?');
-            out.extend_from_slice(query.as_bytes());
-        }
-        // RFC 9112 2.3: an intermediary sends its own version.
-        out.extend_from_slice(b" HTTP/1.1\r\n");
-        // RFC 9112 3.2 demands a Host, and 3.3 lets a server choose for a client that sent none.
-        let host = if self.host.is_empty() {
-            "localhost"
-        } else {
-            self.host
-        };
-        push_field(out, b"Host", host.as_bytes());
-        for (index, (name, value)) in self.fields().enumerate() {
-            if !self.withheld.contains(index) {
-                push_field(out, name.as_bytes(), value);
-            }
-        }
-        self.write_own_fields(out, from);
-        out.extend_from_slice(b"\r\n");
-    }
-
-    /// What this hop says: the framing and the upgrade as decided, the client as we know it.
-    fn write_own_fields(&self, out: &mut Vec<u8>, from: &ClientSide) {
-        self.framing.push_field(out);
-        if self.expects_continue {
-            out.extend_from_slice(b"Expect: 100-continue\r\n");
-        }
-        if let Some(left) = self.max_forwards {
-            out.extend_from_slice(b"Max-Forwards: ");
-            push_decimal(out, left);
-            out.extend_from_slice(b"\r\n");
-        }
-        if let Some(address) = from.address {
-            out.extend_from_slice(b"X-Forwarded-For: ");
-            push_ip(out, address.ip());
-            out.extend_from_slice(b"\r\nX-Sidekeeper-Client: ");
-            push_ip(out, address.ip());
-            out.push(b' ');
-            push_decimal(out, u64::from(address.port()));
-            out.extend_from_slice(b"\r\n");
-        }
-        push_field(out, b"X-Forwarded-Proto", from.scheme.as_bytes());
-        if !self.host.is_empty() {
-            push_field(out, b"X-Forwarded-Host", self.host.as_bytes());
-        }
-        // RFC 9110 7.6.3: after the client's own, in the order of the hops.
-        out.extend_from_slice(self.version.via());
-        if self.websocket {
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
-        }
-    }
-}
-
-/// An IPv4 client of a listener for both families is shown as the IPv4 client it is.
-fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [first, rest @ ..] = ip.octets();
-            push_decimal(out, u64::from(first));
-            for octet in rest {
-                out.push(b'.');
-                push_decimal(out, u64::from(octet));
-            }
-        }
-        IpAddr::V6(ip) => {
-            // Writing to a vector cannot fail.
-            let _ = write!(out, "{ip}");
-        }
     }
 }
 

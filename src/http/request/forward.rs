@@ -1,0 +1,96 @@
+//! The head that a worker gets: what the client said to it, and what this hop has to say.
+//!
+//! Order and case of the client's fields are kept. Everything that frames or routes the message,
+//! or says who the client is, is written from what was decided and not copied.
+
+use super::Request;
+use crate::http::field::{push_decimal, push_field};
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+/// Who sent a request and how it reached us, for the worker.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientSide<'a> {
+    /// `None`: a client of a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+}
+
+impl Request<'_, '_> {
+    /// Appends the head that the worker gets.
+    pub fn write_for_worker(&self, out: &mut Vec<u8>, from: &ClientSide) {
+        out.extend_from_slice(self.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.path.as_bytes());
+        if let Some(query) = self.query {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+        // RFC 9112 2.3: an intermediary sends its own version.
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        // RFC 9112 3.2 demands a Host, and 3.3 lets a server choose for a client that sent none.
+        let host = if self.host.is_empty() {
+            "localhost"
+        } else {
+            self.host
+        };
+        push_field(out, b"Host", host.as_bytes());
+        for (index, (name, value)) in self.fields().enumerate() {
+            if !self.withheld.contains(index) {
+                push_field(out, name.as_bytes(), value);
+            }
+        }
+        self.write_own_fields(out, from);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// What this hop says: the framing and the upgrade as decided, the client as we know it.
+    fn write_own_fields(&self, out: &mut Vec<u8>, from: &ClientSide) {
+        self.framing.push_field(out);
+        if self.expects_continue {
+            out.extend_from_slice(b"Expect: 100-continue\r\n");
+        }
+        if let Some(left) = self.max_forwards {
+            out.extend_from_slice(b"Max-Forwards: ");
+            push_decimal(out, left);
+            out.extend_from_slice(b"\r\n");
+        }
+        if let Some(address) = from.address {
+            out.extend_from_slice(b"X-Forwarded-For: ");
+            push_ip(out, address.ip());
+            out.extend_from_slice(b"\r\nX-Sidekeeper-Client: ");
+            push_ip(out, address.ip());
+            out.push(b' ');
+            push_decimal(out, u64::from(address.port()));
+            out.extend_from_slice(b"\r\n");
+        }
+        push_field(out, b"X-Forwarded-Proto", from.scheme.as_bytes());
+        if !self.host.is_empty() {
+            push_field(out, b"X-Forwarded-Host", self.host.as_bytes());
+        }
+        // RFC 9110 7.6.3: after the client's own, in the order of the hops.
+        out.extend_from_slice(self.version.via());
+        if self.websocket {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        }
+    }
+}
+
+/// An IPv4 client of a listener for both families is shown as the IPv4 client it is.
+fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [first, rest @ ..] = ip.octets();
+            push_decimal(out, u64::from(first));
+            for octet in rest {
+                out.push(b'.');
+                push_decimal(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(ip) => {
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "{ip}");
+        }
+    }
+}
