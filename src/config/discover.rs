@@ -95,14 +95,6 @@ fn folder(dir: PathBuf, name: String, env_name: Option<&str>) -> Result<Folder, 
             Err(why) => (Err(why), true),
         },
     };
-    let start = start.and_then(|start| match start_needs_modules(&start, &home) {
-        Some(missing) => Err(Unstartable::NoModules {
-            missing,
-            dir: home.clone(),
-        }
-        .to_string()),
-        None => Ok(start),
-    });
     Ok(Folder {
         name,
         dir: home,
@@ -182,31 +174,6 @@ fn procfile_line(dir: &Path) -> Result<Option<String>, String> {
         .find_map(|line| line.trim_start().strip_prefix("web:"))
         .map(str::trim);
     Ok(web.filter(|line| !line.is_empty()).map(str::to_owned))
-}
-
-/// A declared package that is missing, for starts that end in Node.
-fn start_needs_modules(start: &Start, dir: &Path) -> Option<String> {
-    let node = match start {
-        Start::PackageScript(_) => true,
-        Start::Words(words) => words.first().is_some_and(|word| word == "node"),
-        Start::Line(line) => line
-            .split_whitespace()
-            .any(|w| matches!(w, "node" | "npm" | "yarn" | "pnpm" | "npx")),
-        Start::Script {
-            script,
-            interpreter,
-            ..
-        } => {
-            script.ends_with("js")
-                || script.ends_with("ts")
-                || interpreter.as_deref() == Some("node")
-        }
-    };
-    let package = Package::read(dir).ok().flatten()?;
-    package
-        .missing_module(dir)
-        .filter(|_| node)
-        .map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -66,11 +66,6 @@ fn each_convention_in_its_turn() {
 fn what_cannot_start_says_what_to_do() {
     let scratch = Scratch::new();
     scratch.file("empty/README", "");
-    scratch.file(
-        "modules/package.json",
-        r#"{"dependencies": {"express": "5"}}"#,
-    );
-    scratch.file("modules/server.js", "");
     scratch.file("broken/package.json", "{");
     scratch.file("runs-not/run", "");
     let reasons: Vec<_> = found(&scratch)
@@ -80,25 +75,12 @@ fn what_cannot_start_says_what_to_do() {
     let table = [
         ("broken", "package.json:1:"),
         ("empty", "says how it starts"),
-        ("modules", "run `npm install` in"),
         ("runs-not", "chmod +x"),
     ];
     for ((name, reason), (wanted, part)) in reasons.iter().zip(table) {
         assert_eq!(name, wanted);
         assert!(reason.contains(part), "{name}: {reason}");
     }
-}
-
-#[test]
-fn modules_may_lie_in_a_folder_above() {
-    let scratch = Scratch::new();
-    scratch.file("app/package.json", r#"{"dependencies": {"express": "5"}}"#);
-    scratch.file("app/server.js", "");
-    scratch.file("node_modules/express/index.js", "");
-    assert_eq!(
-        found(&scratch),
-        [("app".to_owned(), Ok(words(&["node", "server.js"])))]
-    );
 }
 
 #[test]

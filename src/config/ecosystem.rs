@@ -117,6 +117,12 @@ fn read_top(
     for (name, value) in map {
         let at = [Step::Key(name.clone())];
         match options::by_key(name) {
+            Some(item) if item.key == "env" => {
+                return Err(source.refuse(
+                    &at,
+                    "`env` belongs into an app here; --env NAME stands on the command line",
+                ));
+            }
             // These two say where the apps come from, and that has been said.
             Some(item) if item.key == "config" => {
                 return Err(source.refuse(&at, "`config` cannot stand in a configuration file"));

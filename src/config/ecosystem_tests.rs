@@ -176,6 +176,14 @@ fn what_is_wrong_is_said_with_its_place() {
             r#"{"apps": [{"script": "a"}], "config": "x"}"#,
             "cannot stand",
         ),
+        (
+            r#"{"apps": [{"script": "a"}], "env": {"A": "b"}}"#,
+            "belongs into an app",
+        ),
+        (
+            r#"[{"script": "a", "exec_mode": "clutser"}]"#,
+            "did you mean `cluster`?",
+        ),
         ("{\"apps\": [\n{\"script\": \"a\",}]}", "pm2.json:2:"),
         ("// hello\n{}", "no comments"),
         ("4", "must hold an object"),

@@ -76,6 +76,7 @@ impl Entry {
     /// Reads one object. `env_name` is the argument of `--env`.
     pub fn read(object: &Object<'_>, env_name: Option<&str>) -> Result<Entry, ConfigError> {
         let warnings = check_keys(object)?;
+        check_mode(object)?;
         let mut env: BTreeMap<_, _> = object.variables("env")?.into_iter().collect();
         let extra = env_name.map(|name| format!("env_{name}"));
         let env_found = extra
@@ -141,6 +142,21 @@ fn check_keys(object: &Object<'_>) -> Result<Vec<String>, ConfigError> {
         }
     }
     Ok(warnings)
+}
+
+/// Both modes come to the same here, but a misspelt one shows that something else was meant.
+fn check_mode(object: &Object<'_>) -> Result<(), ConfigError> {
+    const NAMES: [&str; 4] = ["cluster", "fork", "cluster_mode", "fork_mode"];
+    match object.text(&["exec_mode"])? {
+        Some(mode) if !NAMES.contains(&mode.as_str()) => Err(object.refuse(
+            "exec_mode",
+            match nearest(&mode, NAMES) {
+                Some(meant) => format!("unknown exec_mode `{mode}`; did you mean `{meant}`?"),
+                None => format!("unknown exec_mode `{mode}`; it is cluster or fork"),
+            },
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn read_name(object: &Object<'_>) -> Result<Option<String>, ConfigError> {

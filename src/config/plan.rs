@@ -5,11 +5,12 @@ use super::discover;
 use super::ecosystem;
 use super::entry::{Entry, refused_name};
 use super::front::{self, Room};
-use super::launch::{self, Search, Start};
+use super::launch::{self, Search, Start, Unstartable};
 use super::options::{Options, with_defaults};
+use super::package::Package;
 use super::placement::{self, Wish};
 use super::values::{LogLevel, Seconds, WorkerCount};
-use crate::fleet::spec::AppSpec;
+use crate::fleet::spec::{AppSpec, Launch};
 use crate::server;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
@@ -327,7 +328,7 @@ fn spec(
         dir,
         entry,
         start,
-        origin: _,
+        origin,
         workers_usual,
     } = candidate;
     let start = start?;
@@ -349,6 +350,18 @@ fn spec(
             .iter()
             .map(|warning| format!("app `{name}`: {warning}")),
     );
+    if let Some(missing) = missing_module(&resolved.launch, &dir) {
+        let why = Unstartable::NoModules {
+            missing,
+            dir: dir.clone(),
+        }
+        .to_string();
+        match origin {
+            Origin::Folder => return Err(why),
+            // Asked for by name, it may know better, for its packages may lie where we do not look.
+            Origin::Asked => warnings.push(format!("app `{name}`: {}", told(&why, &machine.dir))),
+        }
+    }
     let mut env = resolved.env;
     env.extend(entry.env);
     Ok(AppSpec {
@@ -369,6 +382,17 @@ fn spec(
         kill_timeout: entry.kill_timeout,
         name,
     })
+}
+
+/// A package that a Node app declares and that is not installed.
+fn missing_module(launch: &Launch, dir: &Path) -> Option<String> {
+    match launch {
+        Launch::Node { .. } | Launch::NodeShell { .. } => {
+            let package = Package::read(dir).ok().flatten()?;
+            package.missing_module(dir).map(str::to_owned)
+        }
+        Launch::Program { .. } => None,
+    }
 }
 
 /// A sentence in which paths are written as seen from the working directory.

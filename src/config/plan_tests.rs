@@ -169,3 +169,42 @@ fn a_file_of_apps() {
     let error = planned(&machine, "--config gone.json", None).expect_err("no file");
     assert!(error.to_string().contains("gone.json cannot be read"));
 }
+
+#[test]
+fn packages_must_be_there_before_an_app_of_a_folder_is_started() {
+    let scratch = Scratch::new();
+    let machine = machine(&scratch);
+    scratch.file(
+        "apps/shop/package.json",
+        r#"{"dependencies": {"express": "5"}, "scripts": {"start": "node server.js"}}"#,
+    );
+    scratch.file("apps/shop/server.js", "");
+    let error = planned(&machine, "", None)
+        .expect_err("nothing to run")
+        .to_string();
+    assert!(
+        error.contains(
+            "shop: its package `express` is not installed; run `npm install` in apps/shop"
+        ),
+        "{error}"
+    );
+    scratch.file(
+        "shop.json",
+        r#"{"script": "apps/shop/server.js", "cwd": "."}"#,
+    );
+    scratch.file("package.json", r#"{"dependencies": {"koa": "3"}}"#);
+    let plan = planned(&machine, "--config shop.json", None).expect("asked for by name");
+    assert!(
+        plan.warnings
+            .iter()
+            .any(|warning| warning.contains("`koa`")),
+        "{:?}",
+        plan.warnings
+    );
+    // A workspace keeps its packages in a folder above.
+    scratch.file("node_modules/express/index.js", "");
+    assert_eq!(
+        summary(&planned(&machine, "", None).expect("a plan")),
+        ["shop / 4 3000 node server.js"]
+    );
+}

@@ -7,9 +7,14 @@ use super::shell;
 use super::values::pm2_time;
 use serde_json::{Map, Value};
 use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
+
+/// Longest configuration file. What is longer is not a configuration.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// A file as read, and its parsed form.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ impl Source {
     /// Reads `file`, seen from `dir`; messages name it as it was given.
     pub fn read(dir: &Path, file: &Path) -> Result<Source, ConfigError> {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(dir.join(file))
+        let text = read_bounded(&dir.join(file))
             .map_err(|error| ConfigError::Setup(format!("{name} cannot be read: {error}")))?;
         Source::parse(name, text)
     }
@@ -222,6 +227,19 @@ impl<'a> Object<'a> {
         }
         Ok(variables)
     }
+}
+
+fn read_bounded(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(file)?
+        .take(FILE_BYTES_MAX.saturating_add(1))
+        .read_to_string(&mut text)?;
+    if u64::try_from(read).is_ok_and(|read| read > FILE_BYTES_MAX) {
+        return Err(io::Error::other(format!(
+            "it is longer than {FILE_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(text)
 }
 
 /// A value as a message can hold it.

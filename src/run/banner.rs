@@ -54,7 +54,7 @@ pub fn compose(banner: &Banner<'_>, colours: bool) -> String {
     let mut rows = vec![["APP", "ROUTE", "WORKERS", "READY", "COMMAND"].map(str::to_owned)];
     rows.extend(banner.rows.iter().map(|row| {
         let arrival = match row.arrival {
-            Arrival::Ready(took) => format!("in {} ms", took.as_millis()),
+            Arrival::Ready(took) => format!("in {}", humane(took)),
             Arrival::Failing => "failing".to_owned(),
             Arrival::Coming => "not yet".to_owned(),
         };
@@ -106,6 +106,14 @@ pub fn compose(banner: &Banner<'_>, colours: bool) -> String {
     text
 }
 
+/// A time in the unit that a person would choose.
+fn humane(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ ..1000 => format!("{millis} ms"),
+        _ => format!("{:.1} s", time.as_secs_f64()),
+    }
+}
+
 /// What to type into a browser, or into a shell.
 fn to_open(address: &str) -> String {
     if let Some(path) = address.strip_prefix("unix:") {
@@ -123,6 +131,12 @@ fn to_open(address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_humane() {
+        assert_eq!(humane(Duration::from_millis(999)), "999 ms");
+        assert_eq!(humane(Duration::from_millis(6056)), "6.1 s");
+    }
 
     #[test]
     fn one_screen() {

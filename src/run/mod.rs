@@ -22,6 +22,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, error, info, warn};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -140,14 +141,22 @@ fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, signals: &Receiver<i32>)
         server.unfinished(),
         patience.as_secs_f64()
     );
-    match server.wait_drained(patience, &hurried) {
+    let told_again = Cell::new(false);
+    let drained = server.wait_drained(patience, &|| {
+        told_again.set(told_again.get() || hurried());
+        told_again.get()
+    });
+    match drained {
         true => info!("stopping: nothing is in flight any more; the workers are next"),
         false => warn!(
-            "stopping: {} unfinished are cut; the workers are next",
+            "stopping: {} unfinished are not waited for; the workers are next",
             server.unfinished()
         ),
     }
     fleet.stop();
+    if told_again.get() {
+        fleet.hurry();
+    }
     let longest = plan
         .apps
         .iter()
@@ -157,7 +166,7 @@ fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, signals: &Receiver<i32>)
     let end = Instant::now() + longest + LADDER_SLACK;
     while !fleet.wait_stopped(Instant::now() + GLANCE) {
         if hurried() {
-            warn!("stopping: told again, so the workers are killed now");
+            warn!("stopping: told again; the workers' next step is taken now");
             fleet.hurry();
         }
         if Instant::now() >= end {
