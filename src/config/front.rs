@@ -75,6 +75,7 @@ pub fn settings(options: &Options, room: Room) -> Result<server::Settings, Confi
             body_bytes_max: options.body_bytes_max.map_or(0, |Bytes(number)| number),
             head_timeout: deadline(options.head_timeout),
             body_timeout: deadline(options.body_timeout),
+            connect_timeout: deadline(options.connect_timeout),
             answer_timeout: seconds(options.answer_timeout),
             keepalive_timeout: deadline(options.keepalive_timeout),
             tunnel_idle_timeout: seconds(options.tunnel_idle_timeout),

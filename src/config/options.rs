@@ -94,7 +94,7 @@ options! {
     threads: Option<Threads> = "N", default "", otherwise "one a core",
         "pool threads; none of them ever waits for a peer";
     relay_threads_max: Option<Threads> = "N", default "512", otherwise "",
-        "threads that copy slow bodies and streaming tunnels; beyond them new ones get 503";
+        "threads that copy WebSockets which stream, two each; beyond them the pool threads do";
     connections_max: Option<Count> = "N", default "", otherwise "as many as the descriptor limit carries",
         "client connections open at once; further ones get 503";
     tunnels_max: Option<Count> = "N", default "", otherwise "as many as connections",
@@ -119,6 +119,8 @@ options! {
         "for a whole request head from its first byte, whatever trickles in; then 408";
     body_timeout: Option<Deadline> = "SECONDS", default "30", otherwise "",
         "for the next bytes of a request body; then 408";
+    connect_timeout: Option<Deadline> = "SECONDS", default "5", otherwise "",
+        "for room in a worker's backlog; then 503";
     answer_timeout: Option<Seconds> = "SECONDS", default "120", otherwise "",
         "for a worker's next bytes of an answer; then 504; an app may set its own; 0: no limit";
     keepalive_timeout: Option<Deadline> = "SECONDS", default "75", otherwise "",
@@ -130,7 +132,7 @@ options! {
     write_timeout: Option<Deadline> = "SECONDS", default "30", otherwise "",
         "for a peer to take any of the bytes that we have for it; then it is cut off";
     half_close_timeout: Option<Deadline> = "SECONDS", default "3", otherwise "",
-        "for the second side of a tunnel to end after the first has";
+        "for the answer to a client that has ended its side; then it counts as gone";
     shutdown_timeout: Option<Seconds> = "SECONDS", default "30", otherwise "",
         "for what is in flight when we are asked to stop; 0: cut at once";
 }

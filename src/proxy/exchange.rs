@@ -37,8 +37,14 @@ pub struct Exchange {
     upstream: Option<Id>,
     /// The slot that was asked, for the log and for a second try elsewhere.
     slot: Option<Slot>,
-    /// The head as it was sent, if the request may be sent again; else empty.
-    replay: Vec<u8>,
+    /// A session binds the request to that slot.
+    bound: bool,
+    /// The request may be sent once more if its worker dies before it answers.
+    repeatable: bool,
+    /// What was sent, if it may be sent again, or what waits to be sent.
+    kept: Vec<u8>,
+    /// No worker has had room for the request yet.
+    waiting: Option<Waiting>,
     /// The part of the worker's head that has come.
     partial: Vec<u8>,
     interim_heads: u32,
@@ -51,6 +57,16 @@ pub struct Exchange {
     /// When a byte last moved.
     progress_ms: u64,
 }
+
+/// Since when a request waits for room in a worker's backlog, and when it last asked.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    since_ms: u64,
+    tried_ms: u64,
+}
+
+/// How often room is asked for. A full backlog gives no event when it empties.
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 enum Upload {
@@ -87,7 +103,10 @@ impl Default for Exchange {
             answer: AnswerState::Awaited,
             upstream: None,
             slot: None,
-            replay: Vec::new(),
+            bound: false,
+            repeatable: false,
+            kept: Vec::new(),
+            waiting: None,
             partial: Vec::new(),
             interim_heads: 0,
             lesson: Lesson::Nothing,
@@ -122,11 +141,11 @@ impl Exchange {
     }
 
     fn reset(&mut self, ctx: &Context, request: &Request<'_, '_>, last: Option<CloseReason>) {
-        let (mut replay, mut partial) = (
-            std::mem::take(&mut self.replay),
+        let (mut kept, mut partial) = (
+            std::mem::take(&mut self.kept),
             std::mem::take(&mut self.partial),
         );
-        replay.clear();
+        kept.clear();
         partial.clear();
         *self = Exchange {
             version: request.version,
@@ -146,7 +165,7 @@ impl Exchange {
             lesson: Lesson::of(request),
             answer_timeout: ctx.settings.answer_timeout,
             progress_ms: ctx.now_ms,
-            replay,
+            kept,
             partial,
             ..Exchange::default()
         };
@@ -246,6 +265,7 @@ impl Exchange {
         if let Own::SessionGone { upgrade: true } = own {
             self.last.get_or_insert(CloseReason::Refused);
         }
+        self.waiting = None;
         self.answer = AnswerState::Complete;
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
@@ -274,6 +294,9 @@ impl Exchange {
 
     /// When [`Exchange::expire`] has to be called if nothing moves until then.
     pub fn deadline_ms(&self, ctx: &mut Context, client: &Client) -> u64 {
+        if let Some(waiting) = self.waiting {
+            return deadline_ms(waiting.tried_ms, ASK_EVERY);
+        }
         let settings = &ctx.settings;
         let stuck_worker = self
             .upstream
@@ -298,6 +321,10 @@ impl Exchange {
 
     /// The deadline has passed.
     pub fn expire(&mut self, ctx: &mut Context, client: &mut Client) -> Outcome {
+        if self.waiting.is_some() {
+            self.try_to_connect(ctx, client);
+            return self.drive(ctx, client);
+        }
         if !client.outbox.is_empty() {
             return self.abandon(ctx, CloseReason::WriteTimeout);
         }

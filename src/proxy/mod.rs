@@ -36,9 +36,11 @@ pub struct Settings {
     pub head_timeout: Duration,
     /// Between two bytes of a request's body. Beyond: 408.
     pub body_timeout: Duration,
+    /// For room in a worker's backlog. Beyond: 503.
+    pub connect_timeout: Duration,
     /// Between two bytes of an answer; an app may set its own. Beyond: 504, or a cut answer.
     pub answer_timeout: Duration,
-    /// An open connection without a request. Beyond: closed; zero: after each answer.
+    /// An open connection without a request. Beyond: closed.
     pub keepalive_timeout: Duration,
     /// A tunnel without a byte in either direction. Beyond: closed.
     pub tunnel_idle_timeout: Duration,

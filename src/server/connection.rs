@@ -205,8 +205,6 @@ impl Connection {
                 let max = ctx.settings.requests_per_connection_max;
                 let last = if draining {
                     Some(CloseReason::Shutdown)
-                } else if ctx.settings.keepalive_timeout.is_zero() {
-                    Some(CloseReason::KeepaliveTimeout)
                 } else if max > 0 && self.requests >= max {
                     Some(CloseReason::RequestsMax)
                 } else {

@@ -246,7 +246,7 @@ impl Exchange {
         match &self.answer {
             AnswerState::Awaited => {
                 let silent = self.partial.is_empty() && self.interim_heads == 0;
-                if silent && !self.replay.is_empty() {
+                if silent && self.repeatable {
                     self.try_again(ctx, client);
                 } else {
                     let own = Own::WorkerBroke("the worker closed before it answered");

@@ -1,16 +1,16 @@
 //! The way to a worker: routes a request, connects, sends its head, and sends it once more where
 //! that is safe.
 
-use super::{Exchange, Upload};
+use super::{Exchange, Upload, Waiting};
 use crate::http::framing::{self, Framing};
 use crate::http::head::{ClientSide, Method, Request};
-use crate::proxy::{Client, Context, Own};
+use crate::proxy::{Client, Context, Own, deadline_ms};
 use crate::roster::Slot;
 use crate::route::{self, Decision, Why};
-use log::{debug, warn};
+use log::debug;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Workers that are tried for one request before it is answered 503.
+/// Workers that are tried at once for one request before it waits.
 const WORKERS_TRIED_MAX: usize = 4;
 
 impl Exchange {
@@ -49,8 +49,7 @@ impl Exchange {
                 upgrade: request.websocket,
             });
         }
-        self.connect(ctx, client, decision, false, !repeatable)?;
-
+        self.repeatable = repeatable;
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
         request.write_for_worker(
@@ -60,52 +59,80 @@ impl Exchange {
                 scheme: "http",
             },
         );
-        if repeatable {
-            self.replay.extend_from_slice(&output);
-        }
-        let used = match &mut self.upload {
-            Upload::Body { decoder, to, taken } => {
-                let used = framing::transfer(decoder, *to, rest, &mut output)
-                    .map_err(|m| Own::Refused(400, m.reason()));
-                if let Ok(used) = used {
-                    *taken = used as u64;
-                    if decoder.is_done() {
-                        self.upload = Upload::Done;
-                    }
-                }
-                used
-            }
-            Upload::Done | Upload::Dropped => Ok(0),
-        };
-        let sent = match used {
-            Ok(used) => {
-                client
-                    .unread
-                    .extend_from_slice(rest.get(used..).unwrap_or_default());
-                self.to_worker(ctx, &output);
-                Ok(())
-            }
+        let sent = match self.first_body_bytes(client, rest, &mut output) {
+            Ok(()) => self.send_to(ctx, client, decision, false, &output),
             Err(own) => Err(own),
         };
         ctx.output = output;
         sent
     }
 
+    /// Puts what has come of the body behind the head, as it is framed for the worker.
+    fn first_body_bytes(
+        &mut self,
+        client: &mut Client,
+        rest: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), Own> {
+        let used = match &mut self.upload {
+            Upload::Body { decoder, to, taken } => {
+                let used = framing::transfer(decoder, *to, rest, output)
+                    .map_err(|malformed| Own::Refused(400, malformed.reason()))?;
+                *taken = used as u64;
+                if decoder.is_done() {
+                    self.upload = Upload::Done;
+                }
+                used
+            }
+            Upload::Done | Upload::Dropped => 0,
+        };
+        let behind = rest.get(used..).unwrap_or_default();
+        client.unread.extend_from_slice(behind);
+        Ok(())
+    }
+
+    /// Sends the request to the decided worker. Keeps it if it may have to be sent again, and if
+    /// every backlog is full, so that it waits for room.
+    fn send_to(
+        &mut self,
+        ctx: &mut Context,
+        client: &Client,
+        decision: Decision,
+        fresh: bool,
+        bytes: &[u8],
+    ) -> Result<(), Own> {
+        let connected = self.connect(ctx, client, decision, fresh)?;
+        if connected {
+            self.waiting = None;
+            self.to_worker(ctx, bytes);
+        } else {
+            let since_ms = self.waiting.map_or(ctx.now_ms, |w| w.since_ms);
+            self.waiting = Some(Waiting {
+                since_ms,
+                tried_ms: ctx.now_ms,
+            });
+        }
+        if self.kept.is_empty() && (self.repeatable || !connected) {
+            self.kept.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
     /// Takes a connection to the decided worker, or to another one where no session forbids it.
-    pub(super) fn connect(
+    /// False: their backlogs are full.
+    fn connect(
         &mut self,
         ctx: &mut Context,
         client: &Client,
         mut decision: Decision,
         fresh: bool,
-        probe: bool,
-    ) -> Result<(), Own> {
+    ) -> Result<bool, Own> {
+        let probe = !self.repeatable;
         let mut failed: Vec<Slot> = Vec::new();
-        while failed.len() < WORKERS_TRIED_MAX {
+        loop {
             let (app, worker, why) = match decision {
                 Decision::Worker { app, worker, why } => (app, worker, why),
                 Decision::NoApp => return Err(Own::NoApp),
-                Decision::NoWorker { .. } if !failed.is_empty() => return Err(Own::Full),
                 Decision::NoWorker { .. } | Decision::SessionGone => return Err(Own::NoWorker),
             };
             let roster = ctx.router.roster();
@@ -116,65 +143,84 @@ impl Exchange {
             else {
                 return Err(Own::NoWorker);
             };
-            let acquired = ctx
+            self.slot = Some(target.slot);
+            self.bound = why == Why::Sid;
+            if let Some(timeout) = entry.answer_timeout {
+                self.answer_timeout = timeout;
+            }
+            let token = client.token;
+            match ctx
                 .upstreams
-                .acquire(&ctx.epoll, target, client.token, fresh, probe);
-            match acquired {
+                .acquire(&ctx.epoll, target, token, fresh, probe)
+            {
                 Ok(id) => {
                     self.upstream = Some(id);
-                    self.slot = Some(target.slot);
-                    if let Some(timeout) = entry.answer_timeout {
-                        self.answer_timeout = timeout;
-                    }
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(e) => {
-                    warn!("{}.{}: cannot connect: {e}", entry.name, target.instance);
-                    if why == Why::Sid {
-                        return Err(Own::Full);
+                    debug!("{}.{}: cannot connect: {e}", entry.name, target.instance);
+                    if failed.contains(&target.slot) || failed.len() >= WORKERS_TRIED_MAX {
+                        return Ok(false);
                     }
                     failed.push(target.slot);
-                    let ip = client.address.map(|a| a.ip());
-                    decision = ctx.router.balanced(app, ip, &failed, Why::Moved);
-                    if let Decision::Worker { app, worker, .. } = decision {
-                        let again = ctx.router.roster().apps.get(app);
-                        let again = again.and_then(|a| a.workers.get(worker));
-                        if again.is_some_and(|w| failed.contains(&w.slot)) {
-                            return Err(Own::Full);
-                        }
-                    }
                 }
             }
+            if self.bound {
+                return Ok(false);
+            }
+            let ip = client.address.map(|a| a.ip());
+            decision = ctx.router.balanced(app, ip, &failed, Why::Moved);
         }
-        Err(Own::Full)
     }
 
     /// Sends the request once more, on a connection of its own, to another worker if there is
     /// one. RFC 9110, 9.2.2: only what is idempotent, and only because no byte of an answer came.
     pub(super) fn try_again(&mut self, ctx: &mut Context, client: &mut Client) {
-        let replay = std::mem::take(&mut self.replay);
         self.drop_upstream(ctx);
-        let slot = self.slot.unwrap_or(Slot(u32::MAX));
-        let app = ctx
-            .router
-            .roster()
-            .apps
-            .iter()
-            .position(|app| app.workers.iter().any(|w| w.slot == slot));
+        debug!("{}: the worker ended; sent again", self.worker_name(ctx));
+        let kept = std::mem::take(&mut self.kept);
+        self.repeatable = false;
+        let decision = self.decide_again(ctx, client, true);
+        let sent = self.send_to(ctx, client, decision, true, &kept);
+        if let Err(own) = sent {
+            self.answer_ourselves(ctx, client, own);
+        }
+    }
+
+    /// Looks for room in a backlog again, until `--connect-timeout` is over.
+    pub(super) fn try_to_connect(&mut self, ctx: &mut Context, client: &mut Client) {
+        let since_ms = self.waiting.map_or(0, |w| w.since_ms);
+        if ctx.now_ms >= deadline_ms(since_ms, ctx.settings.connect_timeout) {
+            return self.answer_ourselves(ctx, client, Own::Full);
+        }
+        let kept = std::mem::take(&mut self.kept);
+        let decision = self.decide_again(ctx, client, false);
+        let sent = self.send_to(ctx, client, decision, false, &kept);
+        if let Err(own) = sent {
+            self.answer_ourselves(ctx, client, own);
+        }
+    }
+
+    /// Decides once more for a request that was decided for `self.slot`. `elsewhere`: another
+    /// worker is better, if there is one.
+    fn decide_again(&self, ctx: &Context, client: &Client, elsewhere: bool) -> Decision {
+        let roster = ctx.router.roster();
+        let place = self.slot.and_then(|slot| {
+            roster.apps.iter().enumerate().find_map(|(app, entry)| {
+                let worker = entry.workers.iter().position(|w| w.slot == slot)?;
+                Some((app, worker, slot))
+            })
+        });
         let ip = client.address.map(|a| a.ip());
-        let connected = match app {
-            Some(app) => {
-                let decision = ctx.router.balanced(app, ip, &[slot], Why::Moved);
-                self.connect(ctx, client, decision, true, false)
-            }
-            None => Err(Own::NoWorker),
-        };
-        match connected {
-            Ok(()) => {
-                debug!("{}: sent again", self.worker_name(ctx));
-                self.to_worker(ctx, &replay);
-            }
-            Err(own) => self.answer_ourselves(ctx, client, own),
+        match place {
+            Some((app, worker, _)) if self.bound => Decision::Worker {
+                app,
+                worker,
+                why: Why::Sid,
+            },
+            Some((app, _, slot)) if elsewhere => ctx.router.balanced(app, ip, &[slot], Why::Moved),
+            Some((app, _, _)) => ctx.router.balanced(app, ip, &[], Why::Moved),
+            None => Decision::NoApp,
         }
     }
 
