@@ -426,6 +426,8 @@ function forget() {
   if (draining) finish();
 }
 
+let headersCount;
+
 // Every request says whose it is, for one connection of the proxy carries those of many clients.
 // The proxy has removed the field from what the client itself had sent.
 function showClient(req) {
@@ -435,7 +437,11 @@ function showClient(req) {
     if (rawHeaders[i].length !== CLIENT_FIELD.length) continue;
     if (rawHeaders[i].toLowerCase() !== CLIENT_FIELD) continue;
     client = rawHeaders[i + 1];
+    // `headers` and `headersDistinct` are made of this many words of rawHeaders when somebody asks.
+    headersCount ??= Object.getOwnPropertySymbols(req).find((s) => s.description === 'kHeadersCount');
+    if (headersCount === undefined) continue;
     rawHeaders.splice(i, 2);
+    req[headersCount] -= 2;
     delete req.headers[CLIENT_FIELD];
   }
   if (!socket || socket[CLIENT] === client) return;
