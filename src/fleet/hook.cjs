@@ -48,6 +48,7 @@ const LAG_RESOLUTION_MILLIS = 20;
 // Idle connections are closed only after this, for a request may be on its way in them.
 const DRAIN_CHECK_MILLIS = 50;
 const RELISTEN_MILLIS_MAX = 5_000;
+const SIGNAL_MILLIS_MAX = 60_000;
 const CMD = 'NODE_SIDEKEEPER_';
 const CLIENT_FIELD = 'x-sidekeeper-client';
 const HANDED_OVER = Symbol('sidekeeper.handedOver');
@@ -511,9 +512,14 @@ function finish() {
   }
   // CLOSED lets the supervisor take its next step at once, so not while the app may be
   // working on the 'shutdown' message.
-  const hears = process.listenerCount('message') > 0;
-  if (!hears) send('CLOSED');
-  if (!hears && !process.listenerCount('SIGTERM') && !process.listenerCount('SIGINT')) {
+  if (process.listenerCount('message') > 0) return true;
+  send('CLOSED');
+  const awaited = ['SIGTERM', 'SIGINT'].filter((name) => process.listenerCount(name) > 0);
+  if (awaited.length > 0) {
+    // Without a server the process might just end, before the app's own farewell at that signal.
+    const hold = setTimeout(() => {}, SIGNAL_MILLIS_MAX);
+    for (const name of awaited) process.once(name, () => clearTimeout(hold));
+  } else {
     // After the answers that have just been written.
     setImmediate(() => process.exit());
   }
