@@ -99,58 +99,19 @@ fn assert_framed(fields: &[(String, Vec<u8>)], framing: Framing) {
     }
 }
 
+#[rustfmt::skip]
 const DICTIONARY: &[&[u8]] = &[
-    b"\r",
-    b"\n",
-    b"\r\n",
-    b"\r\n\r\n",
-    b"\0",
-    b" ",
-    b"\t",
-    b"\x0b",
-    b"\x7f",
-    b"\xff",
-    b":",
-    b",",
-    b";",
-    b"\"",
-    b"Host: i\r\n",
-    b"Content-Length: 5\r\n",
-    b"Content-Length: +5\r\n",
-    b"content-length:5,5\r\n",
-    b"Transfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding: gzip, chunked\r\n",
-    b"transfer_encoding: chunked\r\n",
-    b"Transfer-Encoding:\tidentity\r\n",
-    b"Transfer-Encoding : chunked\r\n",
-    b" folded\r\n",
-    b"Connection: host, content-length, transfer-encoding\r\n",
-    b"Connection: upgrade, x-a\r\n",
-    b"Upgrade: websocket\r\n",
-    b"Expect: 100-continue\r\n",
-    b"X-Forwarded-For: 6.6.6.6\r\n",
-    b"X_Sidekeeper_Client: 6.6.6.6 6\r\n",
-    b"Via: 1.0 x\r\n",
-    b"Max-Forwards: 3\r\n",
-    b"TE: trailers\r\n",
-    b"HTTP/1.0",
-    b"HTTP/1.1",
-    b"HTTP/2.0",
-    b"http://i",
-    b"*",
-    b"?",
-    b"#",
-    b"%",
-    b"%00",
-    b"@",
-    b"[::1]",
-    b"GET / HTTP/1.1\r\n",
-    b"\xc3\xa9",
-    b"101",
-    b"204",
-    b"Date: x\r\n",
-    b"close",
-    b"keep-alive",
+    b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b" ", b"\t", b"\x0b", b"\x7f", b"\xff", b":", b",",
+    b";", b"\"", b"Host: i\r\n", b"Content-Length: 5\r\n", b"Content-Length: +5\r\n",
+    b"content-length:5,5\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n", b"transfer_encoding: chunked\r\n",
+    b"Transfer-Encoding:\tidentity\r\n", b"Transfer-Encoding : chunked\r\n", b" folded\r\n",
+    b"Connection: host, content-length, transfer-encoding\r\n", b"Connection: upgrade, x-a\r\n",
+    b"Upgrade: websocket\r\n", b"Expect: 100-continue\r\n", b"X-Forwarded-For: 6.6.6.6\r\n",
+    b"X_Sidekeeper_Client: 6.6.6.6 6\r\n", b"Via: 1.0 x\r\n", b"Max-Forwards: 3\r\n",
+    b"TE: trailers\r\n", b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0", b"http://i", b"*", b"?", b"#",
+    b"%", b"%00", b"@", b"[::1]", b"GET / HTTP/1.1\r\n", b"\xc3\xa9", b"101", b"204",
+    b"Date: x\r\n", b"close", b"keep-alive",
 ];
 
 #[test]
@@ -372,8 +333,11 @@ fn what_clients_get_reads_as_what_was_decided() {
     );
 }
 
+/// The payload, the same as chunks, the bytes used, and whether that was all.
+type Decoded = Result<(Vec<u8>, Vec<u8>, usize, bool), Malformed>;
+
 /// Decodes `pieces`, and recodes them as chunks at the same time.
-fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, usize, bool), Malformed> {
+fn decode(pieces: &[&[u8]]) -> Decoded {
     let (mut plain, mut chunked) = (
         Decoder::new(Framing::Chunked),
         Decoder::new(Framing::Chunked),
@@ -433,7 +397,7 @@ fn chunks_come_out_the_same_however_they_are_cut() {
             rest = behind;
         }
         let cut = decode(&pieces);
-        let plain = |outcome: &Result<(Vec<u8>, Vec<u8>, usize, bool), Malformed>| {
+        let plain = |outcome: &Decoded| {
             outcome
                 .clone()
                 .map(|(payload, _, used, done)| (payload, used, done))

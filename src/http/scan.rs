@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(control(b"abc", 9), 9);
     }
 
+    #[rustfmt::skip]
     #[test]
     fn lines_and_limits() {
         let limits = HeadLimits {
@@ -140,16 +141,8 @@ mod tests {
             ("half a blank line", b"abc\r\n\r", found(Some(5), None)),
             ("no fields", b"abc\r\n\r\n", found(Some(5), Some(7))),
             ("body behind", b"abc\r\n\r\n\0\n", found(Some(5), Some(7))),
-            (
-                "two fields",
-                b"a\r\nb\r\nc\r\n\r\n",
-                found(Some(3), Some(11)),
-            ),
-            (
-                "three fields",
-                b"a\r\nb\r\nc\r\nd\r\n",
-                Err(Broken::TooManyFields),
-            ),
+            ("two fields", b"a\r\nb\r\nc\r\n\r\n", found(Some(3), Some(11))),
+            ("three fields", b"a\r\nb\r\nc\r\nd\r\n", Err(Broken::TooManyFields)),
             ("tab", b"a\tb\r\n\r\n", found(Some(5), Some(7))),
             ("bare LF", b"a\nb", Err(Broken::LineEnd)),
             ("bare CR", b"a\rb", Err(Broken::LineEnd)),
@@ -162,21 +155,9 @@ mod tests {
             ("folded", b"a\r\nb\r\n c", Err(Broken::Folding)),
             ("blank first", b"a\r\n\tb", Err(Broken::Folding)),
             ("empty line first", b"\r\nabc", Err(Broken::Empty)),
-            (
-                "as long as allowed",
-                b"aaaaaaaaaaaaaaaaaaaa\r\n\r\n",
-                found(Some(22), Some(24)),
-            ),
-            (
-                "too long",
-                b"aaaaaaaaaaaaaaaaaaaaa\r\n\r\n",
-                Err(Broken::TooLarge),
-            ),
-            (
-                "can only be too long",
-                b"aaaaaaaaaaaaaaaaaaaaaaaa",
-                Err(Broken::TooLarge),
-            ),
+            ("as long as allowed", b"aaaaaaaaaaaaaaaaaaaa\r\n\r\n", found(Some(22), Some(24))),
+            ("too long", b"aaaaaaaaaaaaaaaaaaaaa\r\n\r\n", Err(Broken::TooLarge)),
+            ("can only be too long", b"aaaaaaaaaaaaaaaaaaaaaaaa", Err(Broken::TooLarge)),
         ] {
             assert_eq!(scan(bytes, &limits), wanted, "{name}");
         }

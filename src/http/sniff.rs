@@ -102,14 +102,11 @@ mod tests {
     use super::*;
     use crate::http::head::{HeadLimits, fields, read_request};
 
+    #[rustfmt::skip]
     #[test]
     fn sessions_are_found_in_handshakes() {
         for (name, body, sid) in [
-            (
-                "EIO 4",
-                &b"0{\"sid\":\"lv_VI97HAXpY6yYWAAAC\",\"upgrades\":[\"websocket\"],\"pingInterval\":25000}"[..],
-                Some(&b"lv_VI97HAXpY6yYWAAAC"[..]),
-            ),
+            ("EIO 4", &b"0{\"sid\":\"lv_VI97HAXpY6yYWAAAC\",\"upgrades\":[\"websocket\"],\"pingInterval\":25000}"[..], Some(&b"lv_VI97HAXpY6yYWAAAC"[..])),
             ("EIO 3", b"96:0{\"sid\":\"a-b\",\"pingTimeout\":5000}2:40", Some(b"a-b")),
             ("EIO 3 binary", b"\x00\x09\x06\xff0{\"sid\":\"ab\"}\x00\x02\xff40", Some(b"ab")),
             ("other order", b"0{\"upgrades\":[],\"sid\":\"ab\"}", Some(b"ab")),

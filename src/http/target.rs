@@ -116,6 +116,7 @@ mod tests {
         Option<&'static str>,
     );
 
+    #[rustfmt::skip]
     #[test]
     fn forms_that_are_forwarded() {
         let host = Some("h.example:81");
@@ -134,20 +135,8 @@ mod tests {
             ("http://h.example:81", Method::Get, "/", None, host),
             ("http://h.example:81", Method::Options, "*", None, host),
             ("http://h.example:81/", Method::Options, "/", None, host),
-            (
-                "http://h.example:81?q",
-                Method::Options,
-                "/",
-                Some("q"),
-                host,
-            ),
-            (
-                "HTTPS://h.example:81/a?b",
-                Method::Get,
-                "/a",
-                Some("b"),
-                host,
-            ),
+            ("http://h.example:81?q", Method::Options, "/", Some("q"), host),
+            ("HTTPS://h.example:81/a?b", Method::Get, "/a", Some("b"), host),
             ("http://[::1]/a", Method::Get, "/a", None, Some("[::1]")),
         ];
         for (text, method, path, query, authority) in rows {

@@ -132,32 +132,18 @@ fn what_may_be_sent_again() {
 }
 
 /// RFC 9112 9.3.
+#[rustfmt::skip]
 #[test]
 fn who_wants_to_stay() {
     for (head, persistent) in [
         (&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..], true),
-        (
-            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
-            false,
-        ),
-        (
-            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Close\r\n\r\n",
-            false,
-        ),
-        (
-            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: x\r\nConnection: CLOSE\r\n\r\n",
-            false,
-        ),
-        (
-            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: closed\r\n\r\n",
-            true,
-        ),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", false),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Close\r\n\r\n", false),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: x\r\nConnection: CLOSE\r\n\r\n", false),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: closed\r\n\r\n", true),
         (b"GET / HTTP/1.0\r\n\r\n", false),
         (b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
-        (
-            b"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
-            false,
-        ),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", false),
     ] {
         with(head, |request| {
             assert_eq!(request.persistent, persistent, "{}", head.escape_ascii());
@@ -166,106 +152,27 @@ fn who_wants_to_stay() {
 }
 
 /// RFC 9110 7.8, RFC 6455 4.1 and 4.2.1.
+#[rustfmt::skip]
 #[test]
 fn only_websocket_upgrades_are_upgrades() {
     for (name, start, fields, websocket) in [
-        (
-            "plain",
-            "GET / HTTP/1.1",
-            "Connection: Upgrade|Upgrade: websocket",
-            true,
-        ),
-        (
-            "any case",
-            "GET / HTTP/1.1",
-            "connection: keep-alive, upgrade|UPGRADE: WebSocket",
-            true,
-        ),
-        (
-            "one of several",
-            "GET / HTTP/1.1",
-            "Connection: upgrade|Upgrade: h2c, websocket",
-            true,
-        ),
-        (
-            "two fields",
-            "GET / HTTP/1.1",
-            "Connection: upgrade|Upgrade: h2c|Upgrade: websocket",
-            true,
-        ),
-        (
-            "empty body",
-            "GET / HTTP/1.1",
-            "Connection: upgrade|Upgrade: websocket|Content-Length: 0",
-            true,
-        ),
-        (
-            "1.0",
-            "GET / HTTP/1.0",
-            "Connection: Upgrade|Upgrade: websocket",
-            false,
-        ),
-        (
-            "POST",
-            "POST / HTTP/1.1",
-            "Connection: Upgrade|Upgrade: websocket",
-            false,
-        ),
-        (
-            "HEAD",
-            "HEAD / HTTP/1.1",
-            "Connection: Upgrade|Upgrade: websocket",
-            false,
-        ),
-        (
-            "no Connection",
-            "GET / HTTP/1.1",
-            "Upgrade: websocket",
-            false,
-        ),
-        (
-            "Connection without it",
-            "GET / HTTP/1.1",
-            "Connection: close|Upgrade: websocket",
-            false,
-        ),
+        ("plain", "GET / HTTP/1.1", "Connection: Upgrade|Upgrade: websocket", true),
+        ("any case", "GET / HTTP/1.1", "connection: keep-alive, upgrade|UPGRADE: WebSocket", true),
+        ("one of several", "GET / HTTP/1.1", "Connection: upgrade|Upgrade: h2c, websocket", true),
+        ("two fields", "GET / HTTP/1.1", "Connection: upgrade|Upgrade: h2c|Upgrade: websocket", true),
+        ("empty body", "GET / HTTP/1.1", "Connection: upgrade|Upgrade: websocket|Content-Length: 0", true),
+        ("1.0", "GET / HTTP/1.0", "Connection: Upgrade|Upgrade: websocket", false),
+        ("POST", "POST / HTTP/1.1", "Connection: Upgrade|Upgrade: websocket", false),
+        ("HEAD", "HEAD / HTTP/1.1", "Connection: Upgrade|Upgrade: websocket", false),
+        ("no Connection", "GET / HTTP/1.1", "Upgrade: websocket", false),
+        ("Connection without it", "GET / HTTP/1.1", "Connection: close|Upgrade: websocket", false),
         ("no Upgrade", "GET / HTTP/1.1", "Connection: upgrade", false),
-        (
-            "h2c",
-            "GET / HTTP/1.1",
-            "Connection: upgrade, http2-settings|Upgrade: h2c|HTTP2-Settings: AA",
-            false,
-        ),
-        (
-            "a version",
-            "GET / HTTP/1.1",
-            "Connection: upgrade|Upgrade: websocket/13",
-            false,
-        ),
-        (
-            "another word",
-            "GET / HTTP/1.1",
-            "Connection: upgrade|Upgrade: websockets",
-            false,
-        ),
-        (
-            "a body",
-            "GET / HTTP/1.1",
-            "Connection: upgrade|Upgrade: websocket|Content-Length: 1",
-            false,
-        ),
-        (
-            "chunks",
-            "GET / HTTP/1.1",
-            "Connection: upgrade|Upgrade: websocket|Transfer-Encoding: chunked",
-            false,
-        ),
-        (
-            "key withheld",
-            "GET / HTTP/1.1",
-            "Connection: upgrade, sec-websocket-key|Upgrade: websocket|Sec-WebSocket-Key: x",
-            false,
-        ),
+        ("h2c", "GET / HTTP/1.1", "Connection: upgrade, http2-settings|Upgrade: h2c|HTTP2-Settings: AA", false),
+        ("a version", "GET / HTTP/1.1", "Connection: upgrade|Upgrade: websocket/13", false),
+        ("another word", "GET / HTTP/1.1", "Connection: upgrade|Upgrade: websockets", false),
+        ("a body", "GET / HTTP/1.1", "Connection: upgrade|Upgrade: websocket|Content-Length: 1", false),
+        ("chunks", "GET / HTTP/1.1", "Connection: upgrade|Upgrade: websocket|Transfer-Encoding: chunked", false),
+        ("key withheld", "GET / HTTP/1.1", "Connection: upgrade, sec-websocket-key|Upgrade: websocket|Sec-WebSocket-Key: x", false),
     ] {
         let head = format!(
             "{start}\r\nHost: h\r\n{}\r\n\r\n",
@@ -293,34 +200,15 @@ fn only_websocket_upgrades_are_upgrades() {
 }
 
 /// RFC 9110 10.1.1.
+#[rustfmt::skip]
 #[test]
 fn who_waits_for_a_100() {
     for (name, head, waits) in [
-        (
-            "1.1",
-            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n",
-            true,
-        ),
-        (
-            "chunks",
-            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
-            true,
-        ),
-        (
-            "no body",
-            "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n",
-            false,
-        ),
-        (
-            "1.0",
-            "POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
-            false,
-        ),
-        (
-            "empty list",
-            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nExpect: ,\r\n\r\n",
-            false,
-        ),
+        ("1.1", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n", true),
+        ("chunks", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n", true),
+        ("no body", "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n", false),
+        ("1.0", "POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", false),
+        ("empty list", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nExpect: ,\r\n\r\n", false),
     ] {
         with(head.as_bytes(), |request| {
             assert_eq!(request.expects_continue, waits, "{name}")
@@ -338,39 +226,16 @@ fn who_waits_for_a_100() {
 }
 
 /// RFC 9110 7.6.2.
+#[rustfmt::skip]
 #[test]
 fn forwards_are_counted() {
     for (start, ends_here, sent) in [
-        (
-            "OPTIONS * HTTP/1.1\r\nMax-Forwards: 0",
-            true,
-            "Max-Forwards: 0",
-        ),
-        (
-            "TRACE / HTTP/1.1\r\nMax-Forwards: 0",
-            true,
-            "Max-Forwards: 0",
-        ),
-        (
-            "OPTIONS * HTTP/1.1\r\nMax-Forwards: 10",
-            false,
-            "Max-Forwards: 9",
-        ),
-        (
-            "TRACE / HTTP/1.1\r\nMax-Forwards: 1",
-            false,
-            "Max-Forwards: 0",
-        ),
-        (
-            "GET / HTTP/1.1\r\nMax-Forwards: 0",
-            false,
-            "Max-Forwards: 0",
-        ),
-        (
-            "GET / HTTP/1.1\r\nMax-Forwards: x",
-            false,
-            "Max-Forwards: x",
-        ),
+        ("OPTIONS * HTTP/1.1\r\nMax-Forwards: 0", true, "Max-Forwards: 0"),
+        ("TRACE / HTTP/1.1\r\nMax-Forwards: 0", true, "Max-Forwards: 0"),
+        ("OPTIONS * HTTP/1.1\r\nMax-Forwards: 10", false, "Max-Forwards: 9"),
+        ("TRACE / HTTP/1.1\r\nMax-Forwards: 1", false, "Max-Forwards: 0"),
+        ("GET / HTTP/1.1\r\nMax-Forwards: 0", false, "Max-Forwards: 0"),
+        ("GET / HTTP/1.1\r\nMax-Forwards: x", false, "Max-Forwards: x"),
     ] {
         let head = format!("{start}\r\nHost: h\r\n\r\n");
         with(head.as_bytes(), |request| {
@@ -385,21 +250,13 @@ fn forwards_are_counted() {
     }
 }
 
+#[rustfmt::skip]
 #[test]
 fn workers_learn_who_the_client_is() {
     for (address, lines) in [
-        (
-            "192.0.2.1:50000",
-            "X-Forwarded-For: 192.0.2.1\r\nX-Sidekeeper-Client: 192.0.2.1 50000\r\n",
-        ),
-        (
-            "[2001:db8::1]:1",
-            "X-Forwarded-For: 2001:db8::1\r\nX-Sidekeeper-Client: 2001:db8::1 1\r\n",
-        ),
-        (
-            "[::ffff:10.0.0.255]:65535",
-            "X-Forwarded-For: 10.0.0.255\r\nX-Sidekeeper-Client: 10.0.0.255 65535\r\n",
-        ),
+        ("192.0.2.1:50000", "X-Forwarded-For: 192.0.2.1\r\nX-Sidekeeper-Client: 192.0.2.1 50000\r\n"),
+        ("[2001:db8::1]:1", "X-Forwarded-For: 2001:db8::1\r\nX-Sidekeeper-Client: 2001:db8::1 1\r\n"),
+        ("[::ffff:10.0.0.255]:65535", "X-Forwarded-For: 10.0.0.255\r\nX-Sidekeeper-Client: 10.0.0.255 65535\r\n"),
     ] {
         let head = b"GET / HTTP/1.1\r\nHost: h:1\r\nA: b\r\n\r\n";
         let from = ClientSide {

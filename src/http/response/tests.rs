@@ -136,50 +136,19 @@ fn heads_that_are_refused() {
 }
 
 /// RFC 6455 4.1.
+#[rustfmt::skip]
 #[test]
 fn upgrades() {
     for (name, lines, fault) in [
-        (
-            "proper",
-            "HTTP/1.1 101 X|Connection: Upgrade|Upgrade: websocket",
-            None,
-        ),
-        (
-            "any case",
-            "HTTP/1.1 101 X|connection: x, UPGRADE|upgrade: WebSocket",
-            None,
-        ),
-        (
-            "no Connection",
-            "HTTP/1.1 101 X|Upgrade: websocket",
-            Some(Fault::WrongUpgrade),
-        ),
-        (
-            "no Upgrade",
-            "HTTP/1.1 101 X|Connection: upgrade",
-            Some(Fault::WrongUpgrade),
-        ),
+        ("proper", "HTTP/1.1 101 X|Connection: Upgrade|Upgrade: websocket", None),
+        ("any case", "HTTP/1.1 101 X|connection: x, UPGRADE|upgrade: WebSocket", None),
+        ("no Connection", "HTTP/1.1 101 X|Upgrade: websocket", Some(Fault::WrongUpgrade)),
+        ("no Upgrade", "HTTP/1.1 101 X|Connection: upgrade", Some(Fault::WrongUpgrade)),
         ("bare", "HTTP/1.1 101 X", Some(Fault::WrongUpgrade)),
-        (
-            "another protocol",
-            "HTTP/1.1 101 X|Connection: upgrade|Upgrade: h2c",
-            Some(Fault::WrongUpgrade),
-        ),
-        (
-            "two protocols",
-            "HTTP/1.1 101 X|Connection: upgrade|Upgrade: websocket, h2c",
-            Some(Fault::WrongUpgrade),
-        ),
-        (
-            "in 1.0",
-            "HTTP/1.0 101 X|Connection: upgrade|Upgrade: websocket",
-            Some(Fault::WrongUpgrade),
-        ),
-        (
-            "accept withheld",
-            "HTTP/1.1 101 X|Connection: upgrade, Sec-WebSocket-Accept|Upgrade: websocket|Sec-WebSocket-Accept: x",
-            Some(Fault::WrongUpgrade),
-        ),
+        ("another protocol", "HTTP/1.1 101 X|Connection: upgrade|Upgrade: h2c", Some(Fault::WrongUpgrade)),
+        ("two protocols", "HTTP/1.1 101 X|Connection: upgrade|Upgrade: websocket, h2c", Some(Fault::WrongUpgrade)),
+        ("in 1.0", "HTTP/1.0 101 X|Connection: upgrade|Upgrade: websocket", Some(Fault::WrongUpgrade)),
+        ("accept withheld", "HTTP/1.1 101 X|Connection: upgrade, Sec-WebSocket-Accept|Upgrade: websocket|Sec-WebSocket-Accept: x", Some(Fault::WrongUpgrade)),
     ] {
         let head = head_of(lines);
         let mut storage = fields();
@@ -276,6 +245,7 @@ fn what_the_client_gets() {
 }
 
 /// RFC 9110 6.6.1.
+#[rustfmt::skip]
 #[test]
 fn dates() {
     let dated = Delivery {
@@ -286,10 +256,7 @@ fn dates() {
     for (lines, added) in [
         ("HTTP/1.1 200 OK|Content-Length: 0", true),
         ("HTTP/1.1 200 OK|date: x|Content-Length: 0", false),
-        (
-            "HTTP/1.1 200 OK|Date: x|Connection: date|Content-Length: 0",
-            true,
-        ),
+        ("HTTP/1.1 200 OK|Date: x|Connection: date|Content-Length: 0", true),
         ("HTTP/1.1 100 Continue", false),
     ] {
         assert_eq!(
@@ -300,19 +267,12 @@ fn dates() {
     }
 }
 
+#[rustfmt::skip]
 #[test]
 fn encodings() {
     for (lines, new, old) in [
-        (
-            "HTTP/1.1 200 OK|Content-Length: 5",
-            Framing::Length(5),
-            Framing::Length(5),
-        ),
-        (
-            "HTTP/1.1 200 OK|Transfer-Encoding: chunked",
-            Framing::Chunked,
-            Framing::UntilClose,
-        ),
+        ("HTTP/1.1 200 OK|Content-Length: 5", Framing::Length(5), Framing::Length(5)),
+        ("HTTP/1.1 200 OK|Transfer-Encoding: chunked", Framing::Chunked, Framing::UntilClose),
         ("HTTP/1.1 200 OK", Framing::UntilClose, Framing::UntilClose),
         ("HTTP/1.1 304 X", Framing::Empty, Framing::Empty),
     ] {

@@ -154,191 +154,56 @@ fn hosts() {
 }
 
 /// RFC 9112 6.1 and 6.3, RFC 9110 8.6.
+#[rustfmt::skip]
 #[test]
 fn framings() {
     let rows = [
         ("plus", "Content-Length: +5", Refusal::ContentLength),
         ("minus", "Content-Length: -5", Refusal::ContentLength),
         ("empty", "Content-Length:", Refusal::ContentLength),
-        (
-            "blank within",
-            "Content-Length: 5 5",
-            Refusal::ContentLength,
-        ),
+        ("blank within", "Content-Length: 5 5", Refusal::ContentLength),
         ("list", "Content-Length: 5, 5", Refusal::ContentLength),
         ("comma", "Content-Length: 5,", Refusal::ContentLength),
-        (
-            "repeat",
-            "Content-Length: 5|Content-Length: 5",
-            Refusal::ContentLength,
-        ),
-        (
-            "contradiction",
-            "Content-Length: 5|content-length: 6",
-            Refusal::ContentLength,
-        ),
+        ("repeat", "Content-Length: 5|Content-Length: 5", Refusal::ContentLength),
+        ("contradiction", "Content-Length: 5|content-length: 6", Refusal::ContentLength),
         ("hex", "Content-Length: 0x5", Refusal::ContentLength),
         ("fraction", "Content-Length: 5.0", Refusal::ContentLength),
         ("exponent", "Content-Length: 1e3", Refusal::ContentLength),
-        (
-            "underscore",
-            "Content-Length: 1_000",
-            Refusal::ContentLength,
-        ),
+        ("underscore", "Content-Length: 1_000", Refusal::ContentLength),
         ("quotes", "Content-Length: \"5\"", Refusal::ContentLength),
         ("semicolon", "Content-Length: 5;", Refusal::ContentLength),
         ("word", "Content-Length: five", Refusal::ContentLength),
-        (
-            "64 bits and one",
-            "Content-Length: 18446744073709551621",
-            Refusal::ContentLength,
-        ),
-        (
-            "63 bits and one",
-            "Content-Length: 9223372036854775808",
-            Refusal::ContentLength,
-        ),
-        (
-            "endless",
-            "Content-Length: 99999999999999999999999999999999999999",
-            Refusal::ContentLength,
-        ),
-        (
-            "both",
-            "Content-Length: 5|Transfer-Encoding: chunked",
-            Refusal::FramingConflict,
-        ),
-        (
-            "both, other order",
-            "Transfer-Encoding: chunked|Content-Length: 5",
-            Refusal::FramingConflict,
-        ),
-        (
-            "both with zero",
-            "Transfer-Encoding: chunked|Content-Length: 0",
-            Refusal::FramingConflict,
-        ),
-        (
-            "both, unknown coding",
-            "Transfer-Encoding: x|Content-Length: 5",
-            Refusal::FramingConflict,
-        ),
-        (
-            "both, wrong length",
-            "Content-Length: 5x|Transfer-Encoding: chunked",
-            Refusal::ContentLength,
-        ),
+        ("64 bits and one", "Content-Length: 18446744073709551621", Refusal::ContentLength),
+        ("63 bits and one", "Content-Length: 9223372036854775808", Refusal::ContentLength),
+        ("endless", "Content-Length: 99999999999999999999999999999999999999", Refusal::ContentLength),
+        ("both", "Content-Length: 5|Transfer-Encoding: chunked", Refusal::FramingConflict),
+        ("both, other order", "Transfer-Encoding: chunked|Content-Length: 5", Refusal::FramingConflict),
+        ("both with zero", "Transfer-Encoding: chunked|Content-Length: 0", Refusal::FramingConflict),
+        ("both, unknown coding", "Transfer-Encoding: x|Content-Length: 5", Refusal::FramingConflict),
+        ("both, wrong length", "Content-Length: 5x|Transfer-Encoding: chunked", Refusal::ContentLength),
         ("no coding", "Transfer-Encoding:", Refusal::TransferEncoding),
-        (
-            "comma alone",
-            "Transfer-Encoding: ,",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "empty member first",
-            "Transfer-Encoding: ,chunked",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "empty member last",
-            "Transfer-Encoding: chunked,",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "chunked twice",
-            "Transfer-Encoding: chunked, chunked",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "chunked in two fields",
-            "Transfer-Encoding: chunked|Transfer-Encoding: chunked",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "chunked in two fields, one empty",
-            "Transfer-Encoding: chunked|Transfer-Encoding:",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "parameter",
-            "Transfer-Encoding: chunked;q=1",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "semicolon behind",
-            "Transfer-Encoding: chunked;",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "quoted",
-            "Transfer-Encoding: \"chunked\"",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "two words",
-            "Transfer-Encoding: x chunked",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "colon",
-            "Transfer-Encoding: :chunked",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "identity",
-            "Transfer-Encoding: identity",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "gzip alone",
-            "Transfer-Encoding: gzip",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "chunked not last",
-            "Transfer-Encoding: chunked, gzip",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "chunked not last, identity",
-            "Transfer-Encoding: chunked, identity",
-            Refusal::TransferEncoding,
-        ),
-        (
-            "gzip first",
-            "Transfer-Encoding: gzip, chunked",
-            Refusal::TransferCoding,
-        ),
-        (
-            "gzip first, two fields",
-            "Transfer-Encoding: gzip|Transfer-Encoding: chunked",
-            Refusal::TransferCoding,
-        ),
-        (
-            "identity first",
-            "Transfer-Encoding: identity, chunked",
-            Refusal::TransferCoding,
-        ),
-        (
-            "unknown",
-            "Transfer-Encoding: xchunked",
-            Refusal::TransferCoding,
-        ),
-        (
-            "unknown with a parameter",
-            "Transfer-Encoding: x;y=z",
-            Refusal::TransferCoding,
-        ),
-        (
-            "unknown first",
-            "Transfer-Encoding: x, chunked",
-            Refusal::TransferCoding,
-        ),
-        (
-            "unknown last",
-            "Transfer-Encoding: chunked, x",
-            Refusal::TransferCoding,
-        ),
+        ("comma alone", "Transfer-Encoding: ,", Refusal::TransferEncoding),
+        ("empty member first", "Transfer-Encoding: ,chunked", Refusal::TransferEncoding),
+        ("empty member last", "Transfer-Encoding: chunked,", Refusal::TransferEncoding),
+        ("chunked twice", "Transfer-Encoding: chunked, chunked", Refusal::TransferEncoding),
+        ("chunked in two fields", "Transfer-Encoding: chunked|Transfer-Encoding: chunked", Refusal::TransferEncoding),
+        ("chunked in two fields, one empty", "Transfer-Encoding: chunked|Transfer-Encoding:", Refusal::TransferEncoding),
+        ("parameter", "Transfer-Encoding: chunked;q=1", Refusal::TransferEncoding),
+        ("semicolon behind", "Transfer-Encoding: chunked;", Refusal::TransferEncoding),
+        ("quoted", "Transfer-Encoding: \"chunked\"", Refusal::TransferEncoding),
+        ("two words", "Transfer-Encoding: x chunked", Refusal::TransferEncoding),
+        ("colon", "Transfer-Encoding: :chunked", Refusal::TransferEncoding),
+        ("identity", "Transfer-Encoding: identity", Refusal::TransferEncoding),
+        ("gzip alone", "Transfer-Encoding: gzip", Refusal::TransferEncoding),
+        ("chunked not last", "Transfer-Encoding: chunked, gzip", Refusal::TransferEncoding),
+        ("chunked not last, identity", "Transfer-Encoding: chunked, identity", Refusal::TransferEncoding),
+        ("gzip first", "Transfer-Encoding: gzip, chunked", Refusal::TransferCoding),
+        ("gzip first, two fields", "Transfer-Encoding: gzip|Transfer-Encoding: chunked", Refusal::TransferCoding),
+        ("identity first", "Transfer-Encoding: identity, chunked", Refusal::TransferCoding),
+        ("unknown", "Transfer-Encoding: xchunked", Refusal::TransferCoding),
+        ("unknown with a parameter", "Transfer-Encoding: x;y=z", Refusal::TransferCoding),
+        ("unknown first", "Transfer-Encoding: x, chunked", Refusal::TransferCoding),
+        ("unknown last", "Transfer-Encoding: chunked, x", Refusal::TransferCoding),
     ];
     for (name, fields, refusal) in rows {
         let fields = fields.replace('|', "\r\n");
@@ -373,49 +238,20 @@ fn other_fields() {
 }
 
 /// RFC 9112 3, RFC 6585 5. Each is refused as soon as it is sure, not when the head is complete.
+#[rustfmt::skip]
 #[test]
 fn limits() {
     let long = |text: &str, count| text.repeat(count);
     let line = |target: usize| format!("GET /{} HTTP/1.1\r\n", long("a", target - 1));
     let rows = [
         ("target", line(201), 205, Refusal::TargetTooLong),
-        (
-            "target without end",
-            format!("GET /{}", long("a", 300)),
-            205,
-            Refusal::TargetTooLong,
-        ),
-        (
-            "target larger than a head",
-            line(4000),
-            205,
-            Refusal::TargetTooLong,
-        ),
+        ("target without end", format!("GET /{}", long("a", 300)), 205, Refusal::TargetTooLong),
+        ("target larger than a head", line(4000), 205, Refusal::TargetTooLong),
         ("method", long("A", 40), 33, Refusal::MethodTooLong),
-        (
-            "method with a target",
-            format!("{} / HTTP/1.1\r\n", long("A", 33)),
-            33,
-            Refusal::MethodTooLong,
-        ),
-        (
-            "a field without end",
-            format!("{}Host: h\r\nA: {}", line(5), long("b", 2000)),
-            1024,
-            Refusal::HeadTooLarge,
-        ),
-        (
-            "a name without end",
-            format!("{}Host: h\r\n{}", line(5), long("b", 2000)),
-            1024,
-            Refusal::HeadTooLarge,
-        ),
-        (
-            "21 fields",
-            format!("{}{}", line(5), long("A: b\r\n", 40)),
-            20 + 21 * 6,
-            Refusal::TooManyFields,
-        ),
+        ("method with a target", format!("{} / HTTP/1.1\r\n", long("A", 33)), 33, Refusal::MethodTooLong),
+        ("a field without end", format!("{}Host: h\r\nA: {}", line(5), long("b", 2000)), 1024, Refusal::HeadTooLarge),
+        ("a name without end", format!("{}Host: h\r\n{}", line(5), long("b", 2000)), 1024, Refusal::HeadTooLarge),
+        ("21 fields", format!("{}{}", line(5), long("A: b\r\n", 40)), 20 + 21 * 6, Refusal::TooManyFields),
     ];
     for (name, head, at, refusal) in rows {
         assert_eq!(
