@@ -175,26 +175,6 @@ impl Decoder {
         self.state == State::UntilClose
     }
 
-    /// Payload bytes still to come, where that is known: zero when done, all that is left of a
-    /// body with a length.
-    pub fn left(&self) -> Option<u64> {
-        match self.state {
-            State::Done => Some(0),
-            State::Length => Some(self.left),
-            State::UntilClose | State::Data | State::Syntax(_) => None,
-        }
-    }
-
-    /// So many payload bytes of a body with a length were moved by somebody else.
-    pub fn advance(&mut self, bytes: u64) {
-        if self.state == State::Length {
-            self.left = self.left.saturating_sub(bytes);
-            if self.left == 0 {
-                self.state = State::Done;
-            }
-        }
-    }
-
     /// The next piece of `input`. Zero bytes of both: done, or nothing to read.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, Malformed> {
         let mut framing = 0;
