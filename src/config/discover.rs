@@ -3,8 +3,9 @@
 
 use super::ConfigError;
 use super::entry::Entry;
-use super::launch::{Start, Unstartable, is_executable};
+use super::launch::{Start, Unstartable};
 use super::package::Package;
+use super::programs::is_executable;
 use super::source::{Object, Source};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

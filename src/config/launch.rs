@@ -5,19 +5,16 @@
 //! channel for its own, and the app behind it would bind a real port, unhooked and unseen.
 
 use super::package::Package;
+use super::programs::{Search, is_executable, is_node, is_node_script, script_of};
 use super::shell::{self, Line};
 use crate::fleet::spec::Launch;
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// How many package scripts may call each other before we call it a circle.
 const SCRIPT_DEPTH_MAX: u32 = 8;
-/// As much of a file as is looked at for its `#!` line; the kernel reads 256 bytes.
-const SHEBANG_BYTES_MAX: u64 = 256;
 
 /// What the configuration says about the start, before anything has been looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,15 +122,6 @@ impl fmt::Display for Unstartable {
     }
 }
 
-/// Where programs are looked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Search<'a> {
-    /// Working directory of the app.
-    pub dir: &'a Path,
-    /// The app's PATH.
-    pub path: &'a OsStr,
-}
-
 /// Finds everything that `start` needs.
 pub fn resolve(start: &Start, search: Search<'_>) -> Result<Resolved, Unstartable> {
     let mut resolver = Resolver {
@@ -223,7 +211,7 @@ impl Resolver<'_> {
                 [vec![program], args.to_vec()].concat()
             }
             Some(named) => {
-                if !self.script_is_there(script) {
+                if !self.search.script_is_there(script) {
                     let missing = script.to_owned();
                     return Err(Unstartable::NoScript {
                         script: missing,
@@ -304,7 +292,7 @@ impl Resolver<'_> {
     /// A program by its name or path; from here on nothing is seen through any more.
     fn program(&mut self, program: &str, args: &[String]) -> Result<Launch, Unstartable> {
         let named_node = is_node(program);
-        let found = match self.find(program) {
+        let found = match self.search.find(program) {
             Some(found) => found,
             None if named_node => return Err(Unstartable::NoNode(program.to_owned())),
             None => return Err(Unstartable::NoProgram(program.to_owned())),
@@ -315,13 +303,15 @@ impl Resolver<'_> {
         let argv = [vec![found.word], args.to_vec()].concat();
         if named_node {
             match script_of(args) {
-                Some(script) if !self.script_is_there(script) => Err(Unstartable::NoScript {
-                    script: script.to_owned(),
-                    dir: self.search.dir.to_owned(),
-                }),
+                Some(script) if !self.search.script_is_there(script) => {
+                    Err(Unstartable::NoScript {
+                        script: script.to_owned(),
+                        dir: self.search.dir.to_owned(),
+                    })
+                }
                 Some(_) | None => Ok(Launch::Node { argv }),
             }
-        } else if shebang(&found.file).is_some_and(|line| runs_node(&line)) {
+        } else if is_node_script(&found.file) {
             self.need_node("node")?;
             if matches!(
                 program,
@@ -364,7 +354,7 @@ impl Resolver<'_> {
                 .insert("npm_package_name".to_owned(), package.name.clone());
             self.env
                 .insert("npm_package_version".to_owned(), package.version.clone());
-            if let Ok(path) = self.script_path().into_string() {
+            if let Ok(path) = self.search.script_path().into_string() {
                 self.env.insert("PATH".to_owned(), path);
             }
         }
@@ -397,120 +387,11 @@ impl Resolver<'_> {
     }
 
     fn need_node(&self, node: &str) -> Result<(), Unstartable> {
-        match self.find(node) {
+        match self.search.find(node) {
             Some(_) => Ok(()),
             None => Err(Unstartable::NoNode(node.to_owned())),
         }
     }
-
-    /// npm's PATH: the programs of the packages, from the app's folder upwards, then the rest.
-    fn script_path(&self) -> OsString {
-        let bins = package_bins(self.search.dir);
-        let rest = std::env::split_paths(self.search.path);
-        // A directory with a colon cannot stand in a PATH at all; then the old one must do.
-        std::env::join_paths(bins.chain(rest)).unwrap_or_else(|_| self.search.path.to_owned())
-    }
-
-    fn find(&self, program: &str) -> Option<Found> {
-        if program.contains('/') {
-            let file = self.search.dir.join(program);
-            return file.is_file().then(|| Found {
-                file,
-                word: program.to_owned(),
-            });
-        }
-        if let Some(file) = package_bins(self.search.dir)
-            .map(|bin| bin.join(program))
-            .find(|f| is_executable(f))
-        {
-            // The worker's own PATH need not name this folder.
-            let word = file.to_str()?.to_owned();
-            return Some(Found { file, word });
-        }
-        let file = std::env::split_paths(self.search.path)
-            .map(|dir| dir.join(program))
-            .find(|f| is_executable(f))?;
-        Some(Found {
-            file,
-            word: program.to_owned(),
-        })
-    }
-
-    /// Whether Node or another interpreter would find this script.
-    fn script_is_there(&self, script: &str) -> bool {
-        let file = self.search.dir.join(script);
-        let with_ending = self.search.dir.join(format!("{script}.js"));
-        file.exists() || with_ending.is_file()
-    }
-}
-
-/// A program that was found: the file, and the word that starts it.
-struct Found {
-    file: PathBuf,
-    word: String,
-}
-
-fn package_bins(dir: &Path) -> impl Iterator<Item = PathBuf> + '_ {
-    dir.ancestors()
-        .map(|above| above.join("node_modules/.bin"))
-        .filter(|bin| bin.is_dir())
-}
-
-fn is_node(program: &str) -> bool {
-    matches!(
-        Path::new(program).file_name().and_then(OsStr::to_str),
-        Some("node" | "nodejs")
-    )
-}
-
-pub fn is_executable(file: &Path) -> bool {
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-/// The first line of a script, without `#!`.
-fn shebang(file: &Path) -> Option<String> {
-    let mut start = Vec::new();
-    std::fs::File::open(file)
-        .ok()?
-        .take(SHEBANG_BYTES_MAX)
-        .read_to_end(&mut start)
-        .ok()?;
-    let line = start.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
-    Some(String::from_utf8_lossy(line).into_owned())
-}
-
-fn runs_node(shebang: &str) -> bool {
-    shebang.split_whitespace().any(is_node)
-}
-
-/// The script among Node's arguments; none if there is none to be found, as with `-e`.
-fn script_of(args: &[String]) -> Option<&str> {
-    let mut rest = args.iter().map(String::as_str);
-    while let Some(word) = rest.next() {
-        match word {
-            "-e" | "--eval" | "-p" | "--print" | "-pe" | "-" | "-i" | "--test" | "--run" => {
-                return None;
-            }
-            "-r"
-            | "--require"
-            | "--import"
-            | "--loader"
-            | "--experimental-loader"
-            | "-C"
-            | "--conditions"
-            | "--env-file"
-            | "--env-file-if-exists"
-            | "--title"
-            | "--input-type" => {
-                rest.next();
-            }
-            "--" => return rest.next(),
-            option if option.starts_with('-') => {}
-            script => return Some(script),
-        }
-    }
-    None
 }
 
 #[cfg(test)]

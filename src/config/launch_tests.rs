@@ -187,21 +187,3 @@ fn what_is_missing_is_named() {
         assert_eq!(reason, Unstartable::NoNode("node".to_owned()), "{line}");
     }
 }
-
-#[test]
-fn the_script_is_found_among_nodes_options() {
-    let table: [(&[&str], Option<&str>); 6] = [
-        (&["a.js", "b.js"], Some("a.js")),
-        (&["--inspect", "-r", "x", "a.js"], Some("a.js")),
-        (
-            &["--max-old-space-size=64", "--import=tsx", "a.ts"],
-            Some("a.ts"),
-        ),
-        (&["-e", "1"], None),
-        (&["--", "-a.js"], Some("-a.js")),
-        (&[], None),
-    ];
-    for (args, script) in table {
-        assert_eq!(script_of(&owned(args)), script, "{args:?}");
-    }
-}

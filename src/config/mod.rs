@@ -2,6 +2,7 @@
 //! nothing; runs on the main thread before there are others. The rooms below define the types that
 //! are filled in here and never read a file or an option themselves.
 
+mod candidate;
 mod discover;
 mod ecosystem;
 mod entry;
@@ -13,6 +14,7 @@ pub mod options;
 mod package;
 mod placement;
 pub mod plan;
+mod programs;
 #[cfg(test)]
 mod scratch;
 mod shell;

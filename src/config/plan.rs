@@ -1,15 +1,14 @@
 //! The plan: everything that `run` needs, decided and checked. `sidekeeper check` prints it.
 
 use super::ConfigError;
-use super::discover;
-use super::ecosystem;
-use super::entry::{Entry, refused_name};
+use super::candidate::{Candidate, Gathered, Origin, gather};
 use super::front::{self, Room};
-use super::launch::{self, Search, Start, Unstartable};
+use super::launch::{self, Unstartable};
 use super::options::{Options, with_defaults};
 use super::package::Package;
 use super::placement::{self, Wish};
-use super::values::{LogLevel, Seconds, WorkerCount};
+use super::programs::Search;
+use super::values::{LogLevel, Seconds};
 use crate::fleet::spec::{AppSpec, Launch};
 use crate::server;
 use std::ffi::{OsStr, OsString};
@@ -79,34 +78,19 @@ pub struct Plan {
     pub log_level: log::LevelFilter,
 }
 
-/// Where the description of an app came from: it decides what a fault in it means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// Found in a folder: it is left out and the others are served.
-    Folder,
-    /// Asked for by name: nothing is served until it is right.
-    Asked,
-}
-
-/// An app before its program has been looked up.
-struct Candidate {
-    name: String,
-    dir: PathBuf,
-    entry: Entry,
-    start: Result<Start, String>,
-    origin: Origin,
-    workers_usual: u32,
-}
-
 /// Decides everything. `command` is what followed `--`, if anything did.
 pub fn plan(
     typed: Options,
     command: Option<Vec<String>>,
     machine: &Machine,
 ) -> Result<Plan, ConfigError> {
-    let (candidates, options, mut warnings, mut left_out) = gather(typed, command, machine)?;
+    let Gathered {
+        candidates,
+        options,
+        mut warnings,
+        mut left_out,
+    } = gather(typed, command, machine)?;
     let options = with_defaults(options);
-    unique_names(&candidates)?;
     let wishes: Vec<Wish<'_>> = candidates
         .iter()
         .map(|c| Wish {
@@ -171,149 +155,6 @@ pub fn plan(
     }
     left_out.sort_by(|one, other| one.name.cmp(&other.name));
     finish(options, machine, apps, left_out, warnings)
-}
-
-/// Collects the apps from wherever they are described.
-#[expect(
-    clippy::type_complexity,
-    reason = "one caller, which takes it apart at once"
-)]
-fn gather(
-    typed: Options,
-    command: Option<Vec<String>>,
-    machine: &Machine,
-) -> Result<(Vec<Candidate>, Options, Vec<String>, Vec<LeftOut>), ConfigError> {
-    let usual = |options: &Options, least: u32| {
-        options
-            .workers
-            .map_or(least, |workers: WorkerCount| workers.on(machine.cores))
-    };
-    let one_a_core = machine.cores.max(2);
-    if let Some(words) = command {
-        for (given, flag) in [
-            (typed.config.is_some(), "--config"),
-            (typed.apps.is_some(), "--apps"),
-        ] {
-            if given {
-                return Err(ConfigError::Setup(format!(
-                    "{flag} and a command after `--` exclude each other; keep one"
-                )));
-            }
-        }
-        let candidate = Candidate {
-            name: name_of_words(&words, &machine.dir),
-            dir: machine.dir.clone(),
-            entry: Entry::default(),
-            start: Ok(Start::Words(words)),
-            origin: Origin::Asked,
-            workers_usual: usual(&typed, one_a_core),
-        };
-        return Ok((vec![candidate], typed, Vec::new(), Vec::new()));
-    }
-    let env_name = typed.env.clone();
-    if let Some(file) = typed.config.clone() {
-        if typed.apps.is_some() {
-            return Err(ConfigError::Setup(
-                "--config and --apps exclude each other; keep one".to_owned(),
-            ));
-        }
-        let ecosystem = ecosystem::read(&machine.dir, &file, env_name.as_deref())?;
-        let options = typed.or(ecosystem.options);
-        let home = match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => machine.dir.join(parent),
-            Some(_) | None => machine.dir.clone(),
-        };
-        let candidates = ecosystem.entries.into_iter().map(|entry| {
-            // pm2 runs one process of an app that does not say; a program that keeps its state in
-            // memory relies on that. An app described by our own `command` never ran under pm2.
-            let least = match entry.start {
-                Some(Start::Script { .. }) => 1,
-                Some(Start::Words(_) | Start::Line(_) | Start::PackageScript(_)) | None => {
-                    one_a_core
-                }
-            };
-            let dir = entry
-                .cwd
-                .as_ref()
-                .map_or_else(|| home.clone(), |cwd| home.join(cwd));
-            Candidate {
-                name: entry
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| name_of_entry(&entry, &dir)),
-                dir,
-                start: entry
-                    .start
-                    .clone()
-                    .ok_or_else(|| "it has no `script`".to_owned()),
-                entry,
-                origin: Origin::Asked,
-                workers_usual: usual(&options, least),
-            }
-        });
-        return Ok((
-            candidates.collect(),
-            options.clone(),
-            ecosystem.warnings,
-            Vec::new(),
-        ));
-    }
-    let apps = machine
-        .dir
-        .join(with_defaults(typed.clone()).apps.unwrap_or_default());
-    let (found, others): (Vec<_>, Vec<_>) = discover::folders(&apps, env_name.as_deref())?
-        .into_iter()
-        .partition(|folder| folder.is_app);
-    let left_out = others.into_iter().map(|folder| LeftOut {
-        name: folder.name,
-        reason: told(&folder.start.err().unwrap_or_default(), &machine.dir),
-    });
-    let workers_usual = usual(&typed, one_a_core);
-    let candidates = found.into_iter().map(|folder| Candidate {
-        name: folder.entry.name.clone().unwrap_or(folder.name),
-        dir: folder.dir,
-        entry: folder.entry,
-        start: folder.start,
-        origin: Origin::Folder,
-        workers_usual,
-    });
-    Ok((candidates.collect(), typed, Vec::new(), left_out.collect()))
-}
-
-fn unique_names(candidates: &[Candidate]) -> Result<(), ConfigError> {
-    for (index, candidate) in candidates.iter().enumerate() {
-        if let Some(why) = refused_name(&candidate.name) {
-            return Err(ConfigError::Setup(format!(
-                "app `{}`: {why}",
-                candidate.name
-            )));
-        }
-        if let Some(other) = candidates
-            .iter()
-            .take(index)
-            .find(|o| file_name(&o.name) == file_name(&candidate.name))
-        {
-            return Err(ConfigError::Setup(match other.name == candidate.name {
-                true => format!(
-                    "two apps are called `{}`; give one of them another `name`",
-                    other.name
-                ),
-                false => format!(
-                    "`{}` and `{}` are too much alike to name sockets; give one of them another `name`",
-                    other.name, candidate.name
-                ),
-            }));
-        }
-    }
-    Ok(())
-}
-
-/// What is left of a name in the path of a socket, where two apps must not meet.
-fn file_name(name: &str) -> String {
-    name.replace(
-        |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'),
-        "_",
-    )
 }
 
 /// Looks up the program and puts the app together, all but its routes. The error says what to do.
@@ -396,7 +237,7 @@ fn missing_module(launch: &Launch, dir: &Path) -> Option<String> {
 }
 
 /// A sentence in which paths are written as seen from the working directory.
-fn told(sentence: &str, dir: &Path) -> String {
+pub fn told(sentence: &str, dir: &Path) -> String {
     match dir.to_str() {
         Some(dir) if dir != "/" => sentence.replace(&format!("{dir}/"), ""),
         Some(_) | None => sentence.to_owned(),
@@ -440,42 +281,6 @@ fn usual_run_dir(machine: &Machine) -> PathBuf {
         _ if machine.user == 0 && Path::new("/run").is_dir() => PathBuf::from("/run/sidekeeper"),
         Some(dir) if dir.is_dir() => dir.join("sidekeeper"),
         Some(_) | None => std::env::temp_dir().join(format!("sidekeeper-{}", machine.user)),
-    }
-}
-
-/// A name for an app of the command line: its script's, or else its program's.
-fn name_of_words(words: &[String], dir: &Path) -> String {
-    let script = words
-        .iter()
-        .skip(1)
-        .find(|word| !word.starts_with('-') && word.contains('.'));
-    let stem = |word: &String| {
-        Path::new(word)
-            .file_stem()
-            .and_then(OsStr::to_str)
-            .map(str::to_owned)
-    };
-    script
-        .and_then(stem)
-        .or_else(|| words.first().and_then(stem))
-        .filter(|name| refused_name(name).is_none())
-        .unwrap_or_else(|| name_of_dir(dir))
-}
-
-fn name_of_entry(entry: &Entry, dir: &Path) -> String {
-    match &entry.start {
-        Some(Start::Script { script, .. }) => name_of_words(std::slice::from_ref(script), dir),
-        Some(Start::Words(words)) => name_of_words(words, dir),
-        Some(Start::Line(_) | Start::PackageScript(_)) | None => name_of_dir(dir),
-    }
-}
-
-fn name_of_dir(dir: &Path) -> String {
-    let name = dir.file_name().and_then(OsStr::to_str).unwrap_or("app");
-    if refused_name(name).is_none() {
-        name.to_owned()
-    } else {
-        "app".to_owned()
     }
 }
 
