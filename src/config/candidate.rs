@@ -209,6 +209,14 @@ fn file_name(name: &str) -> String {
 
 /// A name for an app of the command line: its script's, or else its program's.
 fn name_of_words(words: &[String], dir: &Path) -> String {
+    // These say nothing about the app, and neither does what follows them.
+    const LAUNCHERS: [&str; 6] = ["npm", "npx", "pnpm", "yarn", "bun", "sh"];
+    if words
+        .first()
+        .is_some_and(|word| LAUNCHERS.contains(&word.as_str()))
+    {
+        return name_of_dir(dir);
+    }
     let script = words
         .iter()
         .skip(1)

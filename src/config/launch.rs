@@ -242,8 +242,7 @@ impl Resolver<'_> {
                     Some(_) | None => self.words(command),
                 }
             }
-            // With a package.json beside it, a shell line most probably ends in Node.
-            Line::ForShell if self.depth > 0 || self.search.dir.join("package.json").is_file() => {
+            Line::ForShell if self.ends_in_node(line) => {
                 self.need_node("node")?;
                 Ok(Launch::NodeShell {
                     line: line.to_owned(),
@@ -253,6 +252,14 @@ impl Resolver<'_> {
                 argv: vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()],
             }),
         }
+    }
+
+    /// Whether a line that we cannot read is likely to start Node: it says so, or it stands in a
+    /// package's scripts or beside a package.json.
+    fn ends_in_node(&self, line: &str) -> bool {
+        self.depth > 0
+            || line.split_whitespace().any(is_node)
+            || self.search.dir.join("package.json").is_file()
     }
 
     fn words(&mut self, words: &[String]) -> Result<Launch, Unstartable> {
@@ -277,6 +284,10 @@ impl Resolver<'_> {
                 self.package_script(name, after(1))
             }
             ("yarn" | "pnpm" | "npm", Some("exec")) => self.package_program(after(1)),
+            // The shell is ours to start where it is needed, and in our way where it is not.
+            ("sh" | "/bin/sh", Some("-c")) if args.len() == 2 => {
+                self.line(args.get(1).map_or("", String::as_str))
+            }
             ("npx", Some(_)) => self.package_program(args),
             // cross-env sets variables and starts Node as its own child, without our channel.
             ("cross-env", Some(_)) => {

@@ -90,6 +90,13 @@ fn lines_become_what_they_end_in() {
                 line: "node build.js && node server.js".to_owned(),
             },
         ),
+        ("sh -c 'exec node server.js'", node(&["node", "server.js"])),
+        (
+            "node --max-old-space-size=$MB server.js",
+            Launch::NodeShell {
+                line: "node --max-old-space-size=$MB server.js".to_owned(),
+            },
+        ),
         ("./binary {socket}", program(&["./binary", "{socket}"])),
         (
             "python3 tool.py {socket}",
