@@ -22,6 +22,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, error, info, warn};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -93,7 +94,7 @@ fn serve(plan: &Plan, server: &Server, fleet: &Fleet, signals: &Receiver<i32>) -
                 Ok(SIGTERM | SIGINT) | Err(_) => return address_file,
                 // A terminal that went away has nobody left to press Ctrl-C.
                 Ok(SIGHUP) if io::stdin().is_terminal() => return address_file,
-                Ok(other) => warn!("signal {other} has no meaning yet"),
+                Ok(other) => warn!("{} has no meaning yet", signal_name(other).unwrap_or("that signal")),
             },
             recv(fleet.events()) -> event => match event {
                 Ok(FleetEvent::Ready { app, took }) => {
