@@ -13,6 +13,8 @@ pub struct WorkerGauges {
     pub in_flight: AtomicU32,
     /// WebSocket tunnels open to the worker (relayed or parked).
     pub tunnels: AtomicU32,
+    /// Client connections that the worker has taken over, and not closed yet.
+    pub handed_off: AtomicU32,
     /// Exchanges ever finished, whatever the outcome.
     pub finished: AtomicU64,
     /// Exchanges that the worker broke (we answered 502 or 504, or cut an answer).

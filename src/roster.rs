@@ -5,6 +5,8 @@
 //! takes the lock only when that number has moved; nothing is ever changed in place.
 
 use crate::gauges::WorkerGauges;
+use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +30,32 @@ pub enum Availability {
     Down,
 }
 
+/// A client's connection that is offered to a worker's own process.
+pub struct Offer {
+    pub socket: OwnedFd,
+    /// The request's head as the worker is to see it, and the bytes that came behind it.
+    pub head: Vec<u8>,
+    /// Called once, on a thread that must not be held up.
+    pub answer: Box<dyn FnOnce(Verdict) + Send>,
+}
+
+/// What became of an offer.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The worker has the connection; our copy is closed.
+    Taken,
+    /// The worker has not taken it and will not: nothing has been read from it or written to it.
+    Back(OwnedFd),
+}
+
+/// The way to hand connections to one life of a worker. The fleet makes it, the data plane uses
+/// it; neither knows the other.
+pub trait Door: Send + Sync + fmt::Debug {
+    /// Passes an offer on, without waiting. It is given back at once if the worker does not keep
+    /// up with those before it, or has gone.
+    fn offer(&self, offer: Offer) -> Result<(), Offer>;
+}
+
 /// One worker as the request threads see it.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -40,6 +68,8 @@ pub struct Worker {
     pub socket: Arc<Path>,
     pub availability: Availability,
     pub gauges: Arc<WorkerGauges>,
+    /// None: WebSockets are relayed.
+    pub door: Option<Arc<dyn Door>>,
 }
 
 /// How a worker is chosen when no session decides.

@@ -5,7 +5,10 @@
 //! writes what others ask it to write, from a bounded queue for each worker: nobody who sends ever
 //! waits for a worker. It knows nothing of processes; an end of file is only reported.
 
-use crate::roster::Slot;
+use crate::fleet::hand_off::{Offers, Word};
+use crate::gauges::WorkerGauges;
+use crate::roster::{Door, Offer, Slot, Verdict};
+use crate::sys::clock::monotonic_ms;
 use crate::sys::epoll::{Epoll, Event, Interest, Waker};
 use crate::sys::passing::send_with_fd;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -16,6 +19,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The longest line that a worker may send. Longer ones are skipped, with a warning.
 const LINE_BYTES_MAX: usize = 4 << 20;
@@ -95,7 +99,15 @@ pub enum News {
 /// of its own, because Node takes one for each line.
 struct Message {
     line: Line,
-    passed: Option<OwnedFd>,
+    passed: Passed,
+}
+
+/// The descriptor that goes with a message.
+enum Passed {
+    Nothing,
+    Own(OwnedFd),
+    /// The socket of the offer with this number, which [`Offers`] holds.
+    Offered(u64),
 }
 
 enum Command {
@@ -103,6 +115,11 @@ enum Command {
         key: LifeKey,
         name: Arc<str>,
         stream: UnixStream,
+        offers: Offers,
+    },
+    Offer {
+        key: LifeKey,
+        offer: Offer,
     },
     Send {
         key: LifeKey,
@@ -140,22 +157,41 @@ impl Ipc {
         Ok((Ipc { commands, waker }, thread))
     }
 
-    /// Takes over our end of a new life's channel.
-    pub fn add(&self, key: LifeKey, name: Arc<str>, stream: UnixStream) {
-        self.order(Command::Add { key, name, stream });
+    /// Takes over our end of a new life's channel; returns the way to hand connections to it.
+    pub fn add(
+        &self,
+        key: LifeKey,
+        name: Arc<str>,
+        stream: UnixStream,
+        gauges: Arc<WorkerGauges>,
+    ) -> Arc<dyn Door> {
+        let offers = Offers::new(gauges);
+        let door = offers.door(self, key);
+        self.order(Command::Add {
+            key,
+            name,
+            stream,
+            offers,
+        });
+        door
+    }
+
+    /// Offers a client's connection; it goes back if that life's channel is gone.
+    pub fn offer(&self, key: LifeKey, offer: Offer) {
+        self.order(Command::Offer { key, offer });
     }
 
     /// Sends a line; nothing happens if that life's channel is gone.
     pub fn send(&self, key: LifeKey, line: &[u8]) {
-        self.send_message(key, line, None);
+        self.send_message(key, line, Passed::Nothing);
     }
 
     /// Sends a line and with it a descriptor.
     pub fn send_with(&self, key: LifeKey, line: &[u8], passed: OwnedFd) {
-        self.send_message(key, line, Some(passed));
+        self.send_message(key, line, Passed::Own(passed));
     }
 
-    fn send_message(&self, key: LifeKey, line: &[u8], passed: Option<OwnedFd>) {
+    fn send_message(&self, key: LifeKey, line: &[u8], passed: Passed) {
         let message = Message {
             line: Arc::from(line),
             passed,
@@ -198,12 +234,13 @@ struct Channel {
     written: usize,
     queued_bytes: usize,
     dropped: u64,
+    offers: Offers,
 }
 
 impl IpcThread {
     pub fn run(mut self) -> io::Result<()> {
         loop {
-            let count = self.epoll.wait(None)?;
+            let count = self.epoll.wait(self.patience())?;
             for index in 0..count {
                 let Some(event) = self.epoll.event(index) else {
                     break;
@@ -221,18 +258,47 @@ impl IpcThread {
                     Err(TryRecvError::Empty) => break,
                 }
             }
+            let now_ms = monotonic_ms();
+            for channel in self.channels.values_mut() {
+                channel.offers.expire(now_ms);
+            }
         }
+    }
+
+    /// Until the next offer's lease is over.
+    fn patience(&self) -> Option<Duration> {
+        let deadlines = self.channels.values().map(|c| c.offers.deadline_ms());
+        let next_ms = deadlines.flatten().min()?;
+        Some(Duration::from_millis(
+            next_ms.saturating_sub(monotonic_ms()),
+        ))
     }
 
     fn obey(&mut self, command: Command) -> io::Result<()> {
         match command {
-            Command::Add { key, name, stream } => {
+            Command::Add {
+                key,
+                name,
+                stream,
+                offers,
+            } => {
                 stream.set_nonblocking(true)?;
                 self.epoll
                     .add(stream.as_fd(), key.token(), Interest::READ_LEVEL)?;
                 self.channels
-                    .insert(key.token(), Channel::new(key, name, stream));
+                    .insert(key.token(), Channel::new(key, name, stream, offers));
             }
+            Command::Offer { key, offer } => match self.channels.get_mut(&key.token()) {
+                Some(channel) => {
+                    let (seq, line) = channel.offers.begin(offer);
+                    let message = Message {
+                        line: Arc::from(line),
+                        passed: Passed::Offered(seq),
+                    };
+                    channel.send(message, &self.epoll);
+                }
+                None => (offer.answer)(Verdict::Back(offer.socket)),
+            },
             Command::Send { key, message } => {
                 if let Some(channel) = self.channels.get_mut(&key.token()) {
                     channel.send(message, &self.epoll);
@@ -262,7 +328,7 @@ impl IpcThread {
 }
 
 impl Channel {
-    fn new(key: LifeKey, name: Arc<str>, stream: UnixStream) -> Channel {
+    fn new(key: LifeKey, name: Arc<str>, stream: UnixStream, offers: Offers) -> Channel {
         Channel {
             key,
             name,
@@ -272,6 +338,7 @@ impl Channel {
             written: 0,
             queued_bytes: 0,
             dropped: 0,
+            offers,
         }
     }
 
@@ -287,9 +354,13 @@ impl Channel {
                 Err(_) => return false,
             };
             taken += count;
-            let (key, name) = (self.key, &self.name);
+            let (key, name, offers) = (self.key, &self.name, &mut self.offers);
             let bytes = buffer.get(..count).unwrap_or_default();
-            let skipped = self.lines.cut(bytes, |line| hear(key, name, line, notices));
+            let skipped = self.lines.cut(bytes, |line| match understand(line) {
+                Some(Heard::News(news)) => tell(notices, key, news),
+                Some(Heard::Word(word)) => offers.hear(word),
+                None => debug!("{name}: message of {} bytes, not for us", line.len()),
+            });
             if skipped > 0 {
                 warn!("{name}: a message of more than {LINE_BYTES_MAX} bytes was skipped");
             }
@@ -300,6 +371,9 @@ impl Channel {
     fn send(&mut self, message: Message, epoll: &Epoll) {
         let was_empty = self.queue.is_empty();
         if self.queued_bytes + message.line.len() > QUEUE_BYTES_MAX {
+            if let Passed::Offered(seq) = message.passed {
+                return self.offers.unsent(seq);
+            }
             self.dropped += 1;
             // At 1, 2, 4, 8 ...: a worker that is stuck must not fill the log as well.
             if self.dropped.is_power_of_two() {
@@ -321,13 +395,27 @@ impl Channel {
     fn flush(&mut self, epoll: &Epoll) {
         while let Some(message) = self.queue.front_mut() {
             let rest = message.line.get(self.written..).unwrap_or_default();
+            let channel = self.stream.as_fd();
             let written = match &message.passed {
-                Some(passed) => send_with_fd(self.stream.as_fd(), rest, passed.as_fd()),
-                None => (&self.stream).write(rest),
+                Passed::Nothing => (&self.stream).write(rest),
+                Passed::Own(passed) => send_with_fd(channel, rest, passed.as_fd()),
+                Passed::Offered(seq) => match self.offers.socket(*seq) {
+                    Some(passed) => send_with_fd(channel, rest, passed),
+                    None => {
+                        // Its lease was over before there was room for it.
+                        self.queued_bytes -= message.line.len();
+                        self.queue.pop_front();
+                        continue;
+                    }
+                },
             };
             match written {
                 Ok(count) => {
-                    message.passed = None;
+                    match std::mem::replace(&mut message.passed, Passed::Nothing) {
+                        Passed::Nothing => {}
+                        Passed::Own(_) => self.offers.note_sent(None),
+                        Passed::Offered(seq) => self.offers.note_sent(Some(seq)),
+                    }
                     self.written += count;
                     let line = &message.line;
                     if self.written >= line.len() {
@@ -338,6 +426,15 @@ impl Channel {
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if matches!(message.passed, Passed::Offered(_)) && !is_hung_up(&e) => {
+                    // Too many descriptors of this user are under way (unix(7), ETOOMANYREFS).
+                    if let Passed::Offered(seq) = message.passed {
+                        debug!("{}: a connection cannot be handed off: {e}", self.name);
+                        self.queued_bytes -= message.line.len();
+                        self.queue.pop_front();
+                        self.offers.unsent(seq);
+                    }
+                }
                 Err(_) => {
                     // The reading side finds the end of file and says so.
                     self.queue.clear();
@@ -354,6 +451,13 @@ impl Channel {
         // A failure means that the descriptor is not in the set, and then nothing comes anyway.
         let _ = epoll.modify(self.stream.as_fd(), self.key.token(), interest);
     }
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected
+    )
 }
 
 /// Cuts a stream into lines. A line that grows beyond the limit is skipped to its end.
@@ -399,6 +503,9 @@ impl LineCutter {
 #[derive(Debug, Deserialize)]
 struct HookMessage {
     cmd: String,
+    /// Of an offer.
+    #[serde(default)]
+    seq: u64,
     #[serde(flatten)]
     stats: Stats,
 }
@@ -408,17 +515,23 @@ struct HookMessage {
 const CMD_BYTES_MAX: usize = 64;
 const CMD_PREFIX: &[u8] = b"NODE_SIDEKEEPER_";
 
-fn hear(key: LifeKey, name: &str, line: &[u8], notices: &Sender<Notice>) {
-    if let Some(news) = understand(line) {
-        tell(notices, key, news);
-    } else {
-        debug!("{name}: message of {} bytes, not for us", line.len());
-    }
+/// What a line says, if it is for us.
+#[derive(Debug)]
+enum Heard {
+    News(News),
+    Word(Word),
 }
 
-fn understand(line: &[u8]) -> Option<News> {
-    if line == b"\"ready\"" {
-        return Some(News::Ready);
+/// Node's own words about a descriptor (`lib/internal/child_process.js`).
+const HANDLE_ACK: &[u8] = br#"{"cmd":"NODE_HANDLE_ACK"}"#;
+const HANDLE_NACK: &[u8] = br#"{"cmd":"NODE_HANDLE_NACK"}"#;
+
+fn understand(line: &[u8]) -> Option<Heard> {
+    match line {
+        b"\"ready\"" => return Some(Heard::News(News::Ready)),
+        HANDLE_ACK => return Some(Heard::Word(Word::Ack)),
+        HANDLE_NACK => return Some(Heard::Word(Word::Nack)),
+        _ => {}
     }
     let start = line.get(..CMD_BYTES_MAX.min(line.len()))?;
     if !start
@@ -429,10 +542,13 @@ fn understand(line: &[u8]) -> Option<News> {
     }
     let message: HookMessage = serde_json::from_slice(line).ok()?;
     match message.cmd.strip_prefix("NODE_SIDEKEEPER_")? {
-        "LISTENING" => Some(News::Listening),
-        "CLOSED" => Some(News::Closed),
-        "RELISTEN" => Some(News::WantsListener),
-        "STATS" => Some(News::Stats(message.stats)),
+        "LISTENING" => Some(Heard::News(News::Listening)),
+        "CLOSED" => Some(Heard::News(News::Closed)),
+        "RELISTEN" => Some(Heard::News(News::WantsListener)),
+        "STATS" => Some(Heard::News(News::Stats(message.stats))),
+        "TOOK" => Some(Heard::Word(Word::Took(message.seq))),
+        "REFUSED" => Some(Heard::Word(Word::Refused(message.seq))),
+        "GONE" => Some(Heard::Word(Word::Gone(message.seq))),
         _ => None,
     }
 }
@@ -483,16 +599,27 @@ mod tests {
 
     #[test]
     fn messages_of_the_hook_are_told_from_others() {
-        assert!(matches!(understand(b"\"ready\""), Some(News::Ready)));
+        assert!(matches!(
+            understand(b"\"ready\""),
+            Some(Heard::News(News::Ready))
+        ));
+        let line = br#"{"cmd":"NODE_SIDEKEEPER_TOOK","seq":17}"#;
+        assert!(matches!(
+            understand(line),
+            Some(Heard::Word(Word::Took(17)))
+        ));
         let line = br#"{"cmd":"NODE_SIDEKEEPER_LISTENING","type":"path","path":"/r/a.0.sock","port":3001,"pid":7}"#;
-        assert!(matches!(understand(line), Some(News::Listening)));
+        assert!(matches!(
+            understand(line),
+            Some(Heard::News(News::Listening))
+        ));
         assert!(matches!(
             understand(br#"{"cmd":"NODE_SIDEKEEPER_CLOSED"}"#),
-            Some(News::Closed)
+            Some(Heard::News(News::Closed))
         ));
         let line = br#"{"cmd":"NODE_SIDEKEEPER_STATS","lag_ms":1.5,"utilization":0.25,"heap":10,"rss":20,"sockets":3}"#;
         match understand(line) {
-            Some(News::Stats(stats)) => {
+            Some(Heard::News(News::Stats(stats))) => {
                 assert_eq!((stats.lag_ms, stats.heap, stats.sockets), (1.5, 10, 3));
             }
             other => panic!("{other:?}"),

@@ -5,6 +5,7 @@
 //! on the board, the events, and this handle.
 
 pub mod guard;
+mod hand_off;
 pub mod ipc;
 mod logs;
 mod place;

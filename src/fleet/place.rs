@@ -7,7 +7,7 @@ use crate::fleet::spec::{AppSpec, Launch};
 use crate::fleet::status::{Condition, DEATHS_MAX, Death, WorkerStatus};
 use crate::fleet::worker::{Rules, State, Worker};
 use crate::gauges::WorkerGauges;
-use crate::roster::{self, Availability, Slot};
+use crate::roster::{self, Availability, Door, Slot};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -71,6 +71,10 @@ pub struct Place {
     pub probe: Option<Probe>,
     /// The channel ended while the process lived on.
     pub channel_lost: bool,
+    /// The hook has said that it listens, so it can take connections too.
+    pub hooked: bool,
+    /// The way to hand connections to this life.
+    pub door: Option<Arc<dyn Door>>,
     /// Why we killed it, if we did.
     pub sentence: Option<String>,
     pub condition: Condition,
@@ -101,6 +105,8 @@ impl Place {
             worker: Worker::new(now),
             probe: None,
             channel_lost: false,
+            hooked: false,
+            door: None,
             sentence: None,
             condition: Condition::Waiting,
             since: SystemTime::now(),
@@ -128,6 +134,8 @@ impl Place {
         };
         self.probe = Some(Probe::new(first_look));
         self.channel_lost = false;
+        self.hooked = false;
+        self.door = None;
         self.sentence = None;
         self.stats = None;
     }
@@ -187,7 +195,8 @@ impl Place {
         }
     }
 
-    pub fn published(&self, rules: &Rules) -> roster::Worker {
+    pub fn published(&self, rules: &Rules, hand_off: bool) -> roster::Worker {
+        let open = hand_off && self.hooked && !self.channel_lost;
         roster::Worker {
             slot: self.slot,
             life: self.worker.life,
@@ -195,6 +204,7 @@ impl Place {
             socket: Arc::clone(&self.socket),
             availability: self.availability(rules),
             gauges: Arc::clone(&self.gauges),
+            door: self.door.clone().filter(|_| open),
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct AppSpec {
     pub policy: Policy,
     pub session_cookies: Vec<String>,
     pub answer_timeout: Option<Duration>,
+    /// WebSockets are handed to the worker's own process, if it has the hook.
+    pub hand_off: bool,
     pub restart: RestartPolicy,
     /// Ready only after `process.send('ready')` as well. pm2 `wait_ready`.
     pub wait_ready: bool,

@@ -173,7 +173,12 @@ impl Supervisor {
         };
         let life = key.life;
         match news {
-            News::Listening => self.apply(index, Event::Listens { life }, now),
+            News::Listening => {
+                if let Some(place) = self.places.get_mut(index) {
+                    place.hooked = true;
+                }
+                self.apply(index, Event::Listens { life }, now);
+            }
             News::Ready => self.apply(index, Event::SaidReady { life }, now),
             News::Closed => self.apply(index, Event::Closed { life }, now),
             News::Stats(stats) => {
@@ -186,6 +191,7 @@ impl Supervisor {
             News::ChannelGone => {
                 if let Some(place) = self.places.get_mut(index) {
                     place.channel_lost = true;
+                    self.changed = true;
                     debug!("{}: its channel is closed", place.name);
                 }
             }
@@ -345,7 +351,8 @@ impl Supervisor {
                 let (key, name) = (place.key(), &place.name);
                 debug!("{name} (pid {}) started, life {}", spawned.pid, key.life);
                 if let Some(channel) = spawned.channel {
-                    self.ipc.add(key, Arc::clone(name), channel);
+                    let gauges = Arc::clone(&place.gauges);
+                    place.door = Some(self.ipc.add(key, Arc::clone(name), channel, gauges));
                 }
                 self.logs
                     .add(key, Arc::clone(name), spawned.stdout, spawned.stderr);
@@ -572,7 +579,7 @@ impl Supervisor {
 pub fn roster(apps: &[App], places: &[Place]) -> Roster {
     let published = apps.iter().enumerate().map(|(index, app)| {
         let of_app = places.iter().filter(|place| place.app == index);
-        app.published(of_app.map(|place| place.published(&app.rules)).collect())
+        app.published(of_app.map(|place| place.published(&app.rules, app.spec.hand_off)).collect())
     });
     Roster {
         apps: published.collect(),

@@ -2,6 +2,7 @@
 
 use super::intake::Intake;
 use super::outbox::Outbox;
+use crate::roster::Slot;
 use crate::sys::epoll::Event;
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,8 @@ pub struct Client {
     pub gone: bool,
     /// When the client ended its direction, in the pool's milliseconds; None: it has not.
     pub half_closed_ms: Option<u64>,
+    /// A worker that has not taken the connection: it is relayed, to another one if possible.
+    pub refused_by: Option<Slot>,
     /// What was read beyond the request at hand.
     pub unread: Vec<u8>,
     /// What the client has not taken yet.
@@ -35,6 +38,7 @@ impl Client {
             intake: Intake::default(),
             gone: false,
             half_closed_ms: None,
+            refused_by: None,
             unread: Vec::new(),
             outbox: Outbox::default(),
         }

@@ -17,7 +17,7 @@ mod upload;
 use super::learn::Lesson;
 use super::own::Own;
 use super::slab::Id;
-use super::{Client, CloseReason, Context, Outcome, deadline_ms};
+use super::{Client, CloseReason, Context, HandOff, Outcome, deadline_ms};
 use crate::http::framing::{Decoder, Framing};
 use crate::http::head::{Asked, Method, Request, Version};
 use crate::roster::Slot;
@@ -49,6 +49,7 @@ pub struct Exchange {
     partial: Vec<u8>,
     interim_heads: u32,
     lesson: Lesson,
+    hand_off: Option<HandOff>,
     /// The worker's connection can carry another exchange after this one.
     reusable: bool,
     /// The client has not kept up: smaller reads keep less waiting for it.
@@ -110,6 +111,7 @@ impl Default for Exchange {
             partial: Vec::new(),
             interim_heads: 0,
             lesson: Lesson::Nothing,
+            hand_off: None,
             reusable: false,
             slow: false,
             answer_timeout: Duration::ZERO,
@@ -123,18 +125,18 @@ type Step = Result<bool, Outcome>;
 
 impl Exchange {
     /// Begins an exchange: routes the request, sends its head and what has come of its body.
-    /// `rest` is what was read behind the head; what lies behind the body goes to
-    /// `client.unread`. `last`: the connection ends with this exchange, and why.
+    /// `bytes` is what was read, head and all; what lies behind the body goes to `client.unread`.
+    /// `last`: the connection ends with this exchange, and why.
     pub fn begin(
         ctx: &mut Context,
         client: &mut Client,
         request: &Request<'_, '_>,
-        rest: &[u8],
+        bytes: &[u8],
         last: Option<CloseReason>,
     ) -> Box<Exchange> {
         let mut exchange = ctx.spare.pop().unwrap_or_default();
         exchange.reset(ctx, request, last);
-        if let Err(own) = exchange.send_request(ctx, client, request, rest) {
+        if let Err(own) = exchange.send_request(ctx, client, request, bytes) {
             exchange.answer_ourselves(ctx, client, own);
         }
         exchange
@@ -173,6 +175,9 @@ impl Exchange {
 
     /// Moves what is ready, in both directions, until nothing is or others want their turn.
     pub fn drive(&mut self, ctx: &mut Context, client: &mut Client) -> Outcome {
+        if let Some(hand_off) = self.hand_off.take() {
+            return Outcome::HandOff(hand_off);
+        }
         let mut input = std::mem::take(&mut ctx.input);
         let mut turns = 0;
         let outcome = loop {

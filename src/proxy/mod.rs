@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod exchange;
+pub mod handoff;
 mod intake;
 mod learn;
 mod outbox;
@@ -13,6 +14,7 @@ pub mod upstream;
 
 pub use client::Client;
 pub use exchange::Exchange;
+pub use handoff::HandOff;
 pub use outbox::Outbox;
 pub use own::Own;
 pub use tunnel::Tunnel;
@@ -121,6 +123,8 @@ pub enum Outcome {
     Tunnel(Box<Tunnel>),
     /// A tunnel streams or is stuck: relay threads take over.
     Relay,
+    /// The worker is to have the client's connection itself.
+    HandOff(HandOff),
 }
 
 /// Why a connection ends; logged.

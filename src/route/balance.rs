@@ -50,7 +50,8 @@ fn least_busy(app: &App, eligible: impl Fn(&Worker) -> bool) -> Option<usize> {
         .filter_map(|index| app.workers.get(index).map(|w| (index, w)))
         .filter(|(_, w)| eligible(w))
         .min_by_key(|(_, w)| {
-            w.gauges.in_flight.load(Relaxed) as u64 + w.gauges.tunnels.load(Relaxed) as u64
+            let gauges = [&w.gauges.in_flight, &w.gauges.tunnels, &w.gauges.handed_off];
+            gauges.map(|g| u64::from(g.load(Relaxed))).iter().sum::<u64>()
         })
         .map(|(index, _)| index)
 }
@@ -103,6 +104,7 @@ mod tests {
                     socket: Arc::from(Path::new("/s")),
                     availability,
                     gauges: Arc::new(WorkerGauges::default()),
+                    door: None,
                 })
                 .collect(),
             turn: Default::default(),

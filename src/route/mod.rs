@@ -100,11 +100,13 @@ impl Router {
         self.view.roster()
     }
 
-    /// Decides for one request. `now_ms` is the pool's clock, `client` the peer's address.
+    /// Decides for one request. `client` is the peer's address; slots in `failed` are avoided
+    /// where no session binds to them; `now_ms` is the pool's clock.
     pub fn decide(
         &self,
         request: &Request<'_, '_>,
         client: Option<IpAddr>,
+        failed: &[Slot],
         now_ms: u64,
     ) -> Decision {
         let roster = self.view.roster();
@@ -121,7 +123,7 @@ impl Router {
                 why,
             },
             Owner::Gone => Decision::SessionGone,
-            Owner::Nobody => self.balanced(index, client, &[], Why::Policy),
+            Owner::Nobody => self.balanced(index, client, failed, Why::Policy),
         }
     }
 

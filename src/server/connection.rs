@@ -10,7 +10,9 @@
 
 use crate::gauges::FrontGauges;
 use crate::http::head::{self, Delivery, Version};
-use crate::proxy::{Client, CloseReason, Context, Exchange, Outcome, Own, Tunnel, deadline_ms};
+use crate::proxy::{
+    Client, CloseReason, Context, Exchange, HandOff, Outcome, Own, Tunnel, deadline_ms,
+};
 use crate::sys::socket::{self, End};
 use log::debug;
 use std::os::fd::AsFd;
@@ -29,7 +31,7 @@ pub struct Connection {
     since_ms: u64,
     /// The earliest reminder that is queued for it.
     pub queued_ms: u64,
-    _counted: Counted,
+    pub counted: Counted,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ pub enum Phase {
 }
 
 /// What the pool has to do with the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Fate {
     /// Keep it until its next event or deadline.
     Park,
@@ -55,6 +57,8 @@ pub enum Fate {
     Yield,
     /// Hand its tunnel to relay threads, or call [`Connection::stay`].
     Relay,
+    /// Hand it to its worker.
+    HandOff(HandOff),
     Close(CloseReason),
     /// Close it so that the client sees a reset.
     Reset(CloseReason),
@@ -89,7 +93,7 @@ impl Connection {
             requests: 0,
             since_ms: now_ms,
             queued_ms: u64::MAX,
-            _counted: counted,
+            counted,
         }
     }
 
@@ -120,6 +124,7 @@ impl Connection {
             Outcome::Parked => return Some(Fate::Park),
             Outcome::Yield => return Some(Fate::Yield),
             Outcome::Relay => return Some(Fate::Relay),
+            Outcome::HandOff(hand_off) => return self.end(ctx, Fate::HandOff(hand_off)),
             Outcome::Done if draining && self.client.unread.is_empty() => {
                 return self.end(ctx, Fate::Close(CloseReason::Shutdown));
             }
@@ -210,8 +215,7 @@ impl Connection {
                 } else {
                     None
                 };
-                let rest = bytes.get(request.len..).unwrap_or_default();
-                let exchange = Exchange::begin(ctx, &mut self.client, &request, rest, last);
+                let exchange = Exchange::begin(ctx, &mut self.client, &request, bytes, last);
                 self.enter(ctx, Phase::Exchange(exchange));
             }
             Err(refusal) => {

@@ -6,6 +6,7 @@ use super::relay::{Relays, Returned};
 use super::timers::Timers;
 use crate::gauges::FrontGauges;
 use crate::http::date::Date;
+use crate::proxy::handoff::{HandOff, NotTaken};
 use crate::proxy::slab::{Id, Slab};
 use crate::proxy::upstream::Upstreams;
 use crate::proxy::{self, Client, Context, INPUT_BYTES};
@@ -32,6 +33,8 @@ pub enum Message {
     },
     /// A relayed tunnel is quiet.
     Quiet(Returned),
+    /// A worker has not taken a connection that was offered to it.
+    NotTaken(NotTaken<Counted>),
     /// No further request is wanted: idle connections close, the others after their answer.
     Drain,
     /// Drop everything and end.
@@ -268,6 +271,7 @@ impl PoolThread {
                 counted,
             } => self.accept(socket, address, counted),
             Message::Quiet(returned) => self.take_back(returned),
+            Message::NotTaken(connection) => self.begin_anew(connection),
             Message::Drain => {
                 self.draining = true;
                 for id in self.connections.ids() {
@@ -281,8 +285,7 @@ impl PoolThread {
     }
 
     fn accept(&mut self, socket: OwnedFd, address: Option<SocketAddr>, counted: Counted) {
-        let id = self.connections.next_id();
-        let client = Client::new(socket, address, CLIENT | id.bits());
+        let client = Client::new(socket, address, 0);
         let connection = Connection::new(client, counted, self.ctx.now_ms);
         self.watch(Box::new(connection));
     }
@@ -342,6 +345,7 @@ impl PoolThread {
         let fate = catch_unwind(AssertUnwindSafe(|| act(connection, ctx)));
         let fate = match fate {
             Ok(Fate::Relay) => return self.relay(id),
+            Ok(Fate::HandOff(hand_off)) => return self.hand_off(id, hand_off),
             Ok(fate) => fate,
             Err(_) => {
                 error!("a connection was dropped for a bug; please report the lines above");
@@ -354,7 +358,7 @@ impl PoolThread {
 
     fn settle(&mut self, id: Id, fate: Fate) {
         match fate {
-            Fate::Park | Fate::Relay => {}
+            Fate::Park | Fate::Relay | Fate::HandOff(_) => {}
             Fate::Yield => self.yielded.push(id),
             Fate::Close(reason) => {
                 debug!("closed: {reason:?}");
@@ -411,6 +415,40 @@ impl PoolThread {
             self.take_back(returned);
             self.act(id, Connection::stay);
         }
+    }
+
+    /// Offers a connection to its worker; it is not ours to touch until the answer.
+    fn hand_off(&mut self, id: Id, hand_off: HandOff) {
+        let Some(connection) = self.connections.remove(id) else {
+            return;
+        };
+        let Connection {
+            client, counted, ..
+        } = *connection;
+        // The worker's copy keeps the socket open, so closing ours would not end the watch.
+        let _ = self.ctx.epoll.delete(client.socket.as_fd());
+        let mailbox = self.mailbox.clone();
+        hand_off.offer(client, counted, move |not_taken| {
+            mailbox.post(Message::NotTaken(not_taken));
+        });
+    }
+
+    /// The worker has not taken it: the request is looked at again, and relayed.
+    fn begin_anew(&mut self, not_taken: NotTaken<Counted>) {
+        let NotTaken {
+            socket,
+            address,
+            original,
+            slot,
+            kept,
+        } = not_taken;
+        debug!("a connection was not taken and is relayed");
+        let mut client = Client::new(socket, address, 0);
+        client.unread = original;
+        client.refused_by = Some(slot);
+        let id = self.connections.next_id();
+        self.watch(Box::new(Connection::new(client, kept, self.ctx.now_ms)));
+        self.drive(id);
     }
 
     fn expire(&mut self) {

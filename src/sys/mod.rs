@@ -2,6 +2,7 @@
 //! This is the only room with `unsafe`; each block says why it is sound.
 #![allow(unsafe_code)]
 
+pub mod clock;
 pub mod descriptor;
 pub mod epoll;
 pub mod limits;

@@ -94,6 +94,15 @@ pub fn reset_on_close(fd: BorrowedFd<'_>) {
     };
 }
 
+/// Makes every use of the socket, by whoever holds it, return instead of wait. fcntl(2).
+pub fn set_nonblocking(fd: BorrowedFd<'_>) {
+    // SAFETY: no pointer. F_GETFL and F_SETFL cannot fail on a descriptor that is open.
+    unsafe {
+        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK);
+    }
+}
+
 /// Waits until `fd` can be read (`write` false) or written, an error counting as both; false when
 /// the time is up. poll(2).
 pub fn wait_ready(fd: BorrowedFd<'_>, write: bool, timeout: Duration) -> io::Result<bool> {

@@ -4,10 +4,11 @@
 use super::{Exchange, Upload, Waiting};
 use crate::http::framing::{self, Framing};
 use crate::http::head::{ClientSide, Method, Request};
-use crate::proxy::{Client, Context, Own, deadline_ms};
-use crate::roster::Slot;
+use crate::proxy::{Client, Context, HandOff, Own, deadline_ms};
+use crate::roster::{Door, Slot};
 use crate::route::{self, Decision, Why};
 use log::debug;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Workers that are tried at once for one request before it waits.
@@ -19,7 +20,7 @@ impl Exchange {
         ctx: &mut Context,
         client: &mut Client,
         request: &Request<'_, '_>,
-        rest: &[u8],
+        bytes: &[u8],
     ) -> Result<(), Own> {
         if request.ends_here {
             return Err(Own::FinalRecipient {
@@ -43,7 +44,8 @@ impl Exchange {
         // A poll that has reached a worker must not reach it twice: engine.io ends the session.
         let repeatable = request.is_idempotent_and_bodyless() && !request.websocket && !has_sid;
         let ip = client.address.map(|a| a.ip());
-        let decision = ctx.router.decide(request, ip, ctx.now_ms);
+        let avoid = client.refused_by.as_slice();
+        let decision = ctx.router.decide(request, ip, avoid, ctx.now_ms);
         if let Decision::SessionGone = decision {
             return Err(Own::SessionGone {
                 upgrade: request.websocket,
@@ -59,9 +61,24 @@ impl Exchange {
                 scheme: "http",
             },
         );
-        let sent = match self.first_body_bytes(client, rest, &mut output) {
-            Ok(()) => self.send_to(ctx, client, decision, false, &output),
-            Err(own) => Err(own),
+        let rest = bytes.get(request.len..).unwrap_or_default();
+        let door = match client.refused_by {
+            None if request.websocket => open_door(ctx, &decision),
+            None | Some(_) => None,
+        };
+        let sent = if let Some((slot, door)) = door {
+            output.extend_from_slice(rest);
+            self.slot = Some(slot);
+            self.hand_off = Some(HandOff {
+                slot,
+                door,
+                head: output.clone(),
+                original: bytes.to_vec(),
+            });
+            Ok(())
+        } else {
+            self.first_body_bytes(client, rest, &mut output)
+                .and_then(|()| self.send_to(ctx, client, decision, false, &output))
         };
         ctx.output = output;
         sent
@@ -241,4 +258,13 @@ impl Exchange {
             }
         }
     }
+}
+
+/// The decided worker's door, if connections may be handed to it.
+fn open_door(ctx: &Context, decision: &Decision) -> Option<(Slot, Arc<dyn Door>)> {
+    let Decision::Worker { app, worker, .. } = decision else {
+        return None;
+    };
+    let target = ctx.router.roster().apps.get(*app)?.workers.get(*worker)?;
+    Some((target.slot, target.door.clone()?))
 }

@@ -1,0 +1,80 @@
+//! Giving a WebSocket's connection to its worker. The worker gets the client's own socket, the head
+//! that it is to see and what came behind it, and from then on the connection costs us nothing.
+//!
+//! Until the worker says that it has taken it we keep the socket and the request as it came. If the
+//! worker dies, refuses or does not answer in time, the connection begins anew with the same bytes
+//! and is relayed: to another worker, or to the one that owns its session.
+
+use super::Client;
+use crate::roster::{Door, Offer, Slot, Verdict};
+use crate::sys::socket;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// An upgrade that is about to be handed to its worker.
+pub struct HandOff {
+    pub slot: Slot,
+    pub door: Arc<dyn Door>,
+    /// For the worker.
+    pub head: Vec<u8>,
+    /// What the client has sent, for the case that the worker does not take it.
+    pub original: Vec<u8>,
+}
+
+impl fmt::Debug for HandOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HandOff to slot {}", self.slot.0)
+    }
+}
+
+/// A connection that the worker did not take: it begins anew.
+#[derive(Debug)]
+pub struct NotTaken<K> {
+    pub socket: OwnedFd,
+    pub address: Option<SocketAddr>,
+    pub original: Vec<u8>,
+    /// Who did not take it.
+    pub slot: Slot,
+    /// What the caller wanted kept with the connection.
+    pub kept: K,
+}
+
+impl HandOff {
+    /// Offers the connection. `kept` lives as long as the connection is ours; `back` is called on
+    /// another thread, or at once, if the worker does not take it.
+    pub fn offer<K: Send + 'static>(
+        self,
+        client: Client,
+        kept: K,
+        back: impl FnOnce(NotTaken<K>) + Send + 'static,
+    ) {
+        let HandOff {
+            slot,
+            door,
+            head,
+            original,
+        } = self;
+        let address = client.address;
+        // libuv expects it, and does not see to it for descriptors that it is sent.
+        socket::set_nonblocking(client.socket.as_fd());
+        let offered = door.offer(Offer {
+            socket: client.socket,
+            head,
+            answer: Box::new(move |verdict| match verdict {
+                Verdict::Taken => drop(kept),
+                Verdict::Back(socket) => back(NotTaken {
+                    socket,
+                    address,
+                    original,
+                    slot,
+                    kept,
+                }),
+            }),
+        });
+        if let Err(Offer { socket, answer, .. }) = offered {
+            answer(Verdict::Back(socket));
+        }
+    }
+}
