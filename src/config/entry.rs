@@ -41,6 +41,7 @@ pub struct Entry {
     pub policy: Policy,
     pub session_cookies: Vec<String>,
     pub answer_timeout: Option<Duration>,
+    pub hand_off: bool,
     pub restart: RestartPolicy,
     pub wait_ready: bool,
     pub listen_timeout: Duration,
@@ -63,6 +64,7 @@ impl Default for Entry {
             policy: Policy::default(),
             session_cookies: Vec::new(),
             answer_timeout: None,
+            hand_off: true,
             restart: RestartPolicy::default(),
             wait_ready: false,
             listen_timeout: LISTEN_TIMEOUT,
@@ -99,8 +101,9 @@ impl Entry {
             answer_timeout: object
                 .value::<Seconds>(&["answer_timeout"])?
                 .map(|Seconds(time)| time),
+            hand_off: object.flag(&["hand_off"], true)?,
             restart: read_restart(object)?,
-            wait_ready: object.flag(&["wait_ready"])?,
+            wait_ready: object.flag(&["wait_ready"], false)?,
             env,
             warnings,
             ..Entry::default()

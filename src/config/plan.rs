@@ -217,6 +217,7 @@ fn spec(
         policy: entry.policy,
         session_cookies: entry.session_cookies,
         answer_timeout: entry.answer_timeout,
+        hand_off: entry.hand_off,
         restart: entry.restart,
         wait_ready: entry.wait_ready,
         listen_timeout: entry.listen_timeout,

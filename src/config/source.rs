@@ -121,9 +121,9 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub fn flag(&self, names: &[&'static str]) -> Result<bool, ConfigError> {
+    pub fn flag(&self, names: &[&'static str], otherwise: bool) -> Result<bool, ConfigError> {
         match self.get(names) {
-            None => Ok(false),
+            None => Ok(otherwise),
             Some((_, Value::Bool(flag))) => Ok(*flag),
             Some((key, other)) => Err(self.expected(key, "true or false", other)),
         }

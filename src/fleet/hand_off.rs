@@ -311,7 +311,13 @@ mod tests {
     fn every_offer_gets_one_answer() {
         let log = Log::default();
         let (mut offers, gauges) = offers(5, &log);
-        for word in [Word::Ack, Word::Nack, Word::Ack, Word::Took(3), Word::Took(3)] {
+        for word in [
+            Word::Ack,
+            Word::Nack,
+            Word::Ack,
+            Word::Took(3),
+            Word::Took(3),
+        ] {
             offers.hear(word);
         }
         offers.hear(Word::Refused(1));

@@ -21,7 +21,8 @@
 // From the supervisor:
 //   DRAIN                               take nothing new, finish, go
 //   LISTENER + descriptor               the answer to RELISTEN
-//   CONN {seq, head} + descriptor       a client's connection, and what was read from it (latin1)
+//   CONN {seq, until, head} + descriptor   a client's connection, and what was read from it (latin1);
+//                                       `until`: milliseconds of process.hrtime
 // `NODE_` makes these messages invisible to the app's own process.on('message').
 
 const { isMainThread } = require('worker_threads');
@@ -458,10 +459,12 @@ function showClient(req) {
 
 // A connection that the proxy gives us whole, with what it has read from it. Done as net.Server
 // does it, so that close(), getConnections() and the app see an ordinary connection.
-function takeOver(handle, { seq, head }) {
+function takeOver(handle, { seq, head, until }) {
   const server = claimed && claimed.server;
   const full = server && server.maxConnections && server._connections >= server.maxConnections;
-  if (!handle || !server || !server._handle || draining || full) {
+  // After its lease the supervisor takes the connection for its own again.
+  const late = process.hrtime.bigint() / 1_000_000n >= BigInt(until);
+  if (!handle || !server || !server._handle || draining || full || late) {
     if (handle) handle.close();
     send('REFUSED', { seq });
     return;

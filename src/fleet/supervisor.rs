@@ -579,7 +579,11 @@ impl Supervisor {
 pub fn roster(apps: &[App], places: &[Place]) -> Roster {
     let published = apps.iter().enumerate().map(|(index, app)| {
         let of_app = places.iter().filter(|place| place.app == index);
-        app.published(of_app.map(|place| place.published(&app.rules, app.spec.hand_off)).collect())
+        app.published(
+            of_app
+                .map(|place| place.published(&app.rules, app.spec.hand_off))
+                .collect(),
+        )
     });
     Roster {
         apps: published.collect(),

@@ -51,7 +51,10 @@ fn least_busy(app: &App, eligible: impl Fn(&Worker) -> bool) -> Option<usize> {
         .filter(|(_, w)| eligible(w))
         .min_by_key(|(_, w)| {
             let gauges = [&w.gauges.in_flight, &w.gauges.tunnels, &w.gauges.handed_off];
-            gauges.map(|g| u64::from(g.load(Relaxed))).iter().sum::<u64>()
+            gauges
+                .map(|g| u64::from(g.load(Relaxed)))
+                .iter()
+                .sum::<u64>()
         })
         .map(|(index, _)| index)
 }
