@@ -43,11 +43,12 @@ done
 
 # Both print lines like ours.
 look() {
-    local status=0 out=$TMP/$1.out
+    local name=$1 status=0 count
     shift
-    "$@" | tee "$out" || status=$?
-    FAILED=$((FAILED + $(grep -c '^not ok' "$out") || true))
-    if [ "$status" != 0 ] && ! grep -q '^not ok' "$out"; then failed "$1 ends well"; fi
+    "$@" | tee "$TMP/$name.out" || status=$?
+    count=$(grep -c '^not ok' "$TMP/$name.out") || true
+    FAILED=$((FAILED + count))
+    if [ "$status" != 0 ] && [ "$count" = 0 ]; then failed "$name ends well"; fi
 }
 look wire python3 "$HOOK/wire.py" "$ROOT/src/fleet/hook.cjs" "${nodes[@]}"
 look matrix node "$HOOK/matrix.mjs" "$SIDEKEEPER" "$TMP/apps" "${nodes[@]}"

@@ -125,7 +125,8 @@ class Worker:
         message = {"cmd": "NODE_HANDLE", "type": "net.Native", "msg": {"cmd": PREFIX + cmd, **fields}}
         line = json.dumps(message).encode() + b"\n"
         sent = socket.send_fds(self.channel, [line], [descriptor.fileno()])
-        self.channel.sendall(line[sent:])
+        if sent < len(line):
+            self.channel.sendall(line[sent:])
 
     def relisten(self, after=0):
         """Answers a RELISTEN. The socket must not block: one that does freezes Node 18."""
