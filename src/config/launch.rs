@@ -324,10 +324,7 @@ impl Resolver<'_> {
             }
         } else if is_node_script(&found.file) {
             self.need_node("node")?;
-            if matches!(
-                program,
-                "nodemon" | "tsx" | "concurrently" | "npm" | "yarn" | "pnpm" | "npx" | "pm2"
-            ) {
+            if matches!(program, "concurrently" | "pm2") {
                 self.warnings.push(format!(
                     "`{program}` starts the app as a child of its own, which we cannot reach; let the command name `node` itself"
                 ));

@@ -49,7 +49,7 @@ const LAG_RESOLUTION_MILLIS = 20;
 // Idle connections are closed only after this, for a request may be on its way in them.
 const DRAIN_CHECK_MILLIS = 50;
 const RELISTEN_MILLIS_MAX = 5_000;
-const SIGNAL_MILLIS_MAX = 60_000;
+const SIGNAL_MILLIS_MAX = 60_000; // by then the supervisor has long gone on to SIGKILL
 const CMD = 'NODE_SIDEKEEPER_';
 const CLIENT_FIELD = 'x-sidekeeper-client';
 const HANDED_OVER = Symbol('sidekeeper.handedOver');
@@ -486,7 +486,7 @@ function takeOver(handle, { seq, head, until }) {
 function drain() {
   if (draining) return;
   draining = true;
-  for (const worker of listeners.keys()) worker.process.send({ cmd: `${CMD}DRAIN` });
+  for (const worker of listeners.keys()) tellToDrain(worker);
   if (claimed === null) return;
   const { server } = claimed;
   for (const { _httpMessage: response } of plain) {
@@ -531,9 +531,12 @@ function finish() {
 
 // ---- The channel
 
-function send(cmd, fields) {
+// A callback makes a channel that has just closed no error of the app's.
+function ignore() {}
+
+function send(cmd, fields, sent = ignore) {
   if (!process.connected) return false;
-  nativeSend.call(process, { cmd: CMD + cmd, ...fields }, () => {});
+  nativeSend.call(process, { cmd: CMD + cmd, ...fields }, sent);
   return true;
 }
 
@@ -597,6 +600,7 @@ function startStats() {
   const delay = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MILLIS });
   delay.enable();
   let before = performance.eventLoopUtilization();
+  let waiting = false;
   const timer = setInterval(() => {
     const now = performance.eventLoopUtilization();
     const { heapUsed, rss } = process.memoryUsage();
@@ -612,7 +616,11 @@ function startStats() {
     before = now;
     const stats = summed(mine);
     stats.utilization = Math.round(stats.utilization * 1000) / 1000;
-    send('STATS', stats);
+    // A supervisor that does not read must not make us hoard figures.
+    if (waiting) return;
+    waiting = send('STATS', stats, () => {
+      waiting = false;
+    });
   }, STATS_MILLIS);
   timer.unref();
 }
@@ -647,7 +655,7 @@ function hear(worker, { cmd, ...fields }) {
       listeners.set(worker, null);
       startStats();
       // A replacement that the app has forked while it was told to go.
-      if (draining) worker.process.send({ cmd: `${CMD}DRAIN` });
+      if (draining) tellToDrain(worker);
       break;
     case 'CLOSED':
       if (!listeners.delete(worker) || listeners.size > 0) break;
@@ -665,6 +673,10 @@ function hear(worker, { cmd, ...fields }) {
       send('TOOK', fields);
       break;
   }
+}
+
+function tellToDrain(worker) {
+  worker.process.send({ cmd: `${CMD}DRAIN` }, ignore);
 }
 
 // The worst lag, the mean utilization, and sums of the rest.
