@@ -16,6 +16,8 @@ mod placement;
 pub mod plan;
 mod programs;
 #[cfg(test)]
+mod readme_tests;
+#[cfg(test)]
 mod scratch;
 mod shell;
 pub mod show;
