@@ -1,11 +1,13 @@
 //! A worker's place as the supervisor keeps it: the pure worker, and what of the machine belongs
 //! to it over its lives. Only the supervisor thread touches it.
 
-use crate::fleet::ipc::{LifeKey, Stats};
+use crate::fleet::ipc::LifeKey;
+use crate::fleet::message::Stats;
 use crate::fleet::probe::Probe;
+use crate::fleet::rules::Rules;
 use crate::fleet::spec::{AppSpec, Launch};
 use crate::fleet::status::{Condition, DEATHS_MAX, Death, WorkerStatus};
-use crate::fleet::worker::{Rules, State, Worker};
+use crate::fleet::worker::{Starting, State, Worker};
 use crate::gauges::WorkerGauges;
 use crate::roster::{self, Availability, Door, Slot};
 use std::collections::VecDeque;
@@ -143,8 +145,8 @@ impl Place {
     /// When the supervisor has to look at this worker next.
     pub fn deadline(&self) -> Option<Instant> {
         let look = match self.worker.state {
-            State::Starting { listens: false, .. } => self.probe.as_ref().map(Probe::due),
-            State::Starting { listens: true, .. }
+            State::Starting(Starting { listens: false, .. }) => self.probe.as_ref().map(Probe::due),
+            State::Starting(_)
             | State::Waiting { .. }
             | State::Spawning
             | State::Ready { .. }
