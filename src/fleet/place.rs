@@ -57,6 +57,14 @@ impl App {
     }
 }
 
+/// What the roster says of a worker and what can change: a new roster is published when it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    availability: Availability,
+    life: u32,
+    takes_connections: bool,
+}
+
 pub struct Place {
     /// Index of its app.
     pub app: usize,
@@ -121,6 +129,19 @@ impl Place {
         LifeKey {
             slot: self.slot,
             life: self.worker.life,
+        }
+    }
+
+    /// Whether connections can be handed to this life.
+    fn takes_connections(&self) -> bool {
+        self.hooked && !self.channel_lost
+    }
+
+    pub fn shown(&self, rules: &Rules) -> Shown {
+        Shown {
+            availability: self.availability(rules),
+            life: self.worker.life,
+            takes_connections: self.takes_connections(),
         }
     }
 
@@ -198,7 +219,7 @@ impl Place {
     }
 
     pub fn published(&self, rules: &Rules, hand_off: bool) -> roster::Worker {
-        let open = hand_off && self.hooked && !self.channel_lost;
+        let open = hand_off && self.takes_connections();
         roster::Worker {
             slot: self.slot,
             life: self.worker.life,

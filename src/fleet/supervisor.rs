@@ -11,12 +11,12 @@ use crate::fleet::guard::Guard;
 use crate::fleet::ipc::{Ipc, LifeKey, Notice};
 use crate::fleet::logs::{Logs, Tail};
 use crate::fleet::message::{self, News};
-use crate::fleet::place::{App, Place};
+use crate::fleet::place::{App, Place, Shown};
 use crate::fleet::rundir::{self, RunDir};
 use crate::fleet::spawn::{self, Order};
 use crate::fleet::status::WorkerStatus;
 use crate::fleet::worker::{Action, Event, Next, Rung, Starting, State};
-use crate::roster::{Availability, Board, Roster};
+use crate::roster::{Board, Roster};
 use crate::sys::process::{self, Exit, Pid, Signal};
 use crate::sys::procfs;
 use crossbeam_channel::{Receiver, Sender, at, never, select};
@@ -72,7 +72,7 @@ pub struct Supervisor {
     pub stopping: bool,
     /// Children that were there before us: not ours to end.
     pub strangers: BTreeSet<Pid>,
-    pub published: Vec<(Availability, u32)>,
+    pub published: Vec<Shown>,
     /// Taken in this turn.
     pub steps: Steps,
     pub changed: bool,
@@ -473,14 +473,14 @@ impl Supervisor {
     /// Publishes what has changed.
     fn publish(&mut self) {
         let rules = |place: &Place| self.apps.get(place.app).map(|app| &app.rules);
-        let states: Vec<(Availability, u32)> = self
+        let shown: Vec<Shown> = self
             .places
             .iter()
-            .filter_map(|place| Some((place.availability(rules(place)?), place.worker.life)))
+            .filter_map(|place| Some(place.shown(rules(place)?)))
             .collect();
-        if states != self.published {
+        if shown != self.published {
             self.board.publish(roster(&self.apps, &self.places));
-            self.published = states;
+            self.published = shown;
             self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
