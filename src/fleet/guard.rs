@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The word that makes the binary a guard.
 pub const GUARD_WORD: &str = "__guard";
@@ -25,7 +25,12 @@ pub struct Guard {
     executable: PathBuf,
     groups: BTreeSet<Pid>,
     process: Option<(Pid, ChildStdin)>,
+    launched: Instant,
 }
+
+/// A guard that ends sooner than this will not live longer next time: no other one is started
+/// before the next worker is.
+const LIFE_MIN: Duration = Duration::from_secs(1);
 
 impl Guard {
     pub fn start(executable: &Path) -> io::Result<Guard> {
@@ -33,12 +38,14 @@ impl Guard {
             executable: executable.to_path_buf(),
             groups: BTreeSet::new(),
             process: None,
+            launched: Instant::now(),
         };
         guard.launch()?;
         Ok(guard)
     }
 
     fn launch(&mut self) -> io::Result<()> {
+        self.launched = Instant::now();
         let mut child = Command::new(&self.executable)
             .arg0("sidekeeper")
             .arg(GUARD_WORD)
@@ -64,6 +71,9 @@ impl Guard {
 
     pub fn add(&mut self, group: Pid) {
         self.groups.insert(group);
+        if self.process.is_none() {
+            return self.relaunch();
+        }
         self.write('+', group);
     }
 
@@ -84,7 +94,17 @@ impl Guard {
     /// The guard has been reaped: somebody has killed it.
     pub fn died(&mut self) {
         self.process = None;
+        if self.launched.elapsed() < LIFE_MIN {
+            error!(
+                "the guard process ends at once; a kill -9 of sidekeeper may leave processes behind"
+            );
+            return;
+        }
         warn!("the guard process was killed; starting another");
+        self.relaunch();
+    }
+
+    fn relaunch(&mut self) {
         if let Err(e) = self.launch() {
             error!("no guard process: {e}; a kill -9 of sidekeeper may leave processes behind");
         }

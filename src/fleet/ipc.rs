@@ -5,7 +5,9 @@
 //! writes what others ask it to write, from a bounded queue for each worker: nobody who sends ever
 //! waits for a worker. It knows nothing of processes; an end of file is only reported.
 
-use crate::fleet::hand_off::{Offers, Word};
+use crate::fleet::hand_off::Offers;
+use crate::fleet::lines::LineCutter;
+use crate::fleet::message::{Heard, News, understand};
 use crate::gauges::WorkerGauges;
 use crate::roster::{Door, Offer, Slot, Verdict};
 use crate::sys::clock::monotonic_ms;
@@ -13,7 +15,6 @@ use crate::sys::epoll::{Epoll, Event, Interest, Waker};
 use crate::sys::passing::send_with_fd;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use log::{debug, warn};
-use serde::Deserialize;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,52 +48,11 @@ impl LifeKey {
 /// A whole message with its newline, shared by all channels that it goes to.
 pub type Line = Arc<[u8]>;
 
-/// pm2's message to the app.
-pub const SHUTDOWN: &[u8] = b"\"shutdown\"\n";
-/// To the hook: close the server, let connections finish.
-pub const DRAIN: &[u8] = b"{\"cmd\":\"NODE_SIDEKEEPER_DRAIN\"}\n";
-
-/// The answer to [`News::WantsListener`]; goes with a descriptor, as Node's own messages do that
-/// carry one.
-pub const LISTENER: &[u8] = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\
-    \"msg\":{\"cmd\":\"NODE_SIDEKEEPER_LISTENER\"}}\n";
-
-/// What a worker says of itself, once a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Stats {
-    /// Delay of the event loop, milliseconds.
-    pub lag_ms: f64,
-    /// Busy share of the event loop, 0 to 1.
-    pub utilization: f64,
-    /// Bytes of heap in use.
-    pub heap: u64,
-    /// Bytes of resident memory.
-    pub rss: u64,
-    /// Sockets that the app's server has open.
-    pub sockets: u64,
-}
-
 /// What the supervisor is told.
 #[derive(Debug)]
 pub struct Notice {
     pub key: LifeKey,
     pub news: News,
-}
-
-#[derive(Debug)]
-pub enum News {
-    /// The app's server listens on the socket it was given.
-    Listening,
-    /// `process.send('ready')`.
-    Ready,
-    /// The app's server is closed.
-    Closed,
-    /// It listens again after it had closed, and has no descriptor of its socket any more.
-    WantsListener,
-    Stats(Stats),
-    /// The worker has closed its end: it has ended, disconnected, or lost the descriptor.
-    ChannelGone,
 }
 
 /// One line on its way to a worker. A descriptor goes with the line's first byte; each needs a line
@@ -356,11 +316,13 @@ impl Channel {
             taken += count;
             let (key, name, offers) = (self.key, &self.name, &mut self.offers);
             let bytes = buffer.get(..count).unwrap_or_default();
-            let skipped = self.lines.cut(bytes, |line| match understand(line) {
-                Some(Heard::News(news)) => tell(notices, key, news),
-                Some(Heard::Word(word)) => offers.hear(word),
-                None => debug!("{name}: message of {} bytes, not for us", line.len()),
-            });
+            let skipped = self
+                .lines
+                .cut(bytes, LINE_BYTES_MAX, |line| match understand(line) {
+                    Some(Heard::News(news)) => tell(notices, key, news),
+                    Some(Heard::Word(word)) => offers.hear(word),
+                    None => debug!("{name}: message of {} bytes, not for us", line.len()),
+                });
             if skipped > 0 {
                 warn!("{name}: a message of more than {LINE_BYTES_MAX} bytes was skipped");
             }
@@ -460,99 +422,6 @@ fn is_hung_up(error: &io::Error) -> bool {
     )
 }
 
-/// Cuts a stream into lines. A line that grows beyond the limit is skipped to its end.
-#[derive(Default)]
-struct LineCutter {
-    partial: Vec<u8>,
-    skipping: bool,
-}
-
-impl LineCutter {
-    /// Calls `each` for every whole line, without its newline; returns how many began to be
-    /// skipped.
-    fn cut(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) -> usize {
-        let mut skipped = 0;
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (text, whole) = match piece.strip_suffix(b"\n") {
-                Some(text) => (text, true),
-                None => (piece, false),
-            };
-            if self.skipping {
-                self.skipping = !whole;
-            } else if self.partial.len() + text.len() > LINE_BYTES_MAX {
-                skipped += 1;
-                self.partial = Vec::new();
-                self.skipping = !whole;
-            } else if !whole {
-                self.partial.extend_from_slice(text);
-            } else if self.partial.is_empty() {
-                each(text);
-            } else {
-                self.partial.extend_from_slice(text);
-                each(&self.partial);
-                self.partial.clear();
-                // One large message must not cost its size for ever.
-                self.partial.shrink_to(READ_BYTES);
-            }
-        }
-        skipped
-    }
-}
-
-/// The hook's messages; everything else that an app sends is its own affair.
-#[derive(Debug, Deserialize)]
-struct HookMessage {
-    cmd: String,
-    /// Of an offer.
-    #[serde(default)]
-    seq: u64,
-    #[serde(flatten)]
-    stats: Stats,
-}
-
-/// How far into a line the hook's `cmd` is looked for: parsing megabytes of an app's own messages
-/// to find that they are not ours would cost this thread its time.
-const CMD_BYTES_MAX: usize = 64;
-const CMD_PREFIX: &[u8] = b"NODE_SIDEKEEPER_";
-
-/// What a line says, if it is for us.
-#[derive(Debug)]
-enum Heard {
-    News(News),
-    Word(Word),
-}
-
-/// Node's own words about a descriptor (`lib/internal/child_process.js`).
-const HANDLE_ACK: &[u8] = br#"{"cmd":"NODE_HANDLE_ACK"}"#;
-const HANDLE_NACK: &[u8] = br#"{"cmd":"NODE_HANDLE_NACK"}"#;
-
-fn understand(line: &[u8]) -> Option<Heard> {
-    match line {
-        b"\"ready\"" => return Some(Heard::News(News::Ready)),
-        HANDLE_ACK => return Some(Heard::Word(Word::Ack)),
-        HANDLE_NACK => return Some(Heard::Word(Word::Nack)),
-        _ => {}
-    }
-    let start = line.get(..CMD_BYTES_MAX.min(line.len()))?;
-    if !start
-        .windows(CMD_PREFIX.len())
-        .any(|window| window == CMD_PREFIX)
-    {
-        return None;
-    }
-    let message: HookMessage = serde_json::from_slice(line).ok()?;
-    match message.cmd.strip_prefix("NODE_SIDEKEEPER_")? {
-        "LISTENING" => Some(Heard::News(News::Listening)),
-        "CLOSED" => Some(Heard::News(News::Closed)),
-        "RELISTEN" => Some(Heard::News(News::WantsListener)),
-        "STATS" => Some(Heard::News(News::Stats(message.stats))),
-        "TOOK" => Some(Heard::Word(Word::Took(message.seq))),
-        "REFUSED" => Some(Heard::Word(Word::Refused(message.seq))),
-        "GONE" => Some(Heard::Word(Word::Gone(message.seq))),
-        _ => None,
-    }
-}
-
 /// The supervisor never waits for this thread, so this thread may wait for the supervisor. Only
 /// figures are left out when it is behind: there are new ones in a second.
 fn tell(notices: &Sender<Notice>, key: LifeKey, news: News) {
@@ -564,75 +433,6 @@ fn tell(notices: &Sender<Notice>, key: LifeKey, news: News) {
         News::Listening | News::Ready | News::Closed | News::WantsListener | News::ChannelGone => {
             // Without a supervisor the process is about to end.
             let _ = notices.send(notice);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cut_all(cutter: &mut LineCutter, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, usize) {
-        let mut lines = Vec::new();
-        let mut skipped = 0;
-        for piece in pieces {
-            skipped += cutter.cut(piece, |line| lines.push(line.to_vec()));
-        }
-        (lines, skipped)
-    }
-
-    #[test]
-    fn lines_may_be_split_anywhere() {
-        let mut cutter = LineCutter::default();
-        let (lines, _) = cut_all(&mut cutter, &[b"a\nb", b"c", b"d\n\ne", b"\n"]);
-        assert_eq!(lines, [&b"a"[..], b"bcd", b"", b"e"]);
-    }
-
-    #[test]
-    fn a_line_over_the_limit_is_skipped_alone() {
-        let mut cutter = LineCutter::default();
-        let half = vec![b'x'; LINE_BYTES_MAX / 2 + 1];
-        let (lines, skipped) = cut_all(&mut cutter, &[b"a\n", &half, &half, &half, b"y\nb\n"]);
-        assert_eq!(lines, [b"a", b"b"]);
-        assert_eq!(skipped, 1);
-    }
-
-    #[test]
-    fn messages_of_the_hook_are_told_from_others() {
-        assert!(matches!(
-            understand(b"\"ready\""),
-            Some(Heard::News(News::Ready))
-        ));
-        let line = br#"{"cmd":"NODE_SIDEKEEPER_TOOK","seq":17}"#;
-        assert!(matches!(
-            understand(line),
-            Some(Heard::Word(Word::Took(17)))
-        ));
-        let line = br#"{"cmd":"NODE_SIDEKEEPER_LISTENING","type":"path","path":"/r/a.0.sock","port":3001,"pid":7}"#;
-        assert!(matches!(
-            understand(line),
-            Some(Heard::News(News::Listening))
-        ));
-        assert!(matches!(
-            understand(br#"{"cmd":"NODE_SIDEKEEPER_CLOSED"}"#),
-            Some(Heard::News(News::Closed))
-        ));
-        let line = br#"{"cmd":"NODE_SIDEKEEPER_STATS","lag_ms":1.5,"utilization":0.25,"heap":10,"rss":20,"sockets":3}"#;
-        match understand(line) {
-            Some(Heard::News(News::Stats(stats))) => {
-                assert_eq!((stats.lag_ms, stats.heap, stats.sockets), (1.5, 10, 3));
-            }
-            other => panic!("{other:?}"),
-        }
-        for other in [
-            &b"{\"type\":\"process:msg\"}"[..],
-            b"",
-            b"ready",
-            b"{\"cmd\":\"NODE_SIDEKEEPER_STATS\"",
-            b"{\"cmd\":\"NODE_SIDEKEEPER_NEWER\"}",
-            b"{\"cmd\":7,\"a\":\"NODE_SIDEKEEPER_\"}",
-        ] {
-            assert!(understand(other).is_none(), "{other:?}");
         }
     }
 }

@@ -6,29 +6,27 @@
 //! output: what does not fit into a bounded buffer is dropped, counted, and the count is told.
 
 use crate::fleet::ipc::LifeKey;
+use crate::fleet::lines::LineSplitter;
+use crate::fleet::output::Output;
 use crate::roster::Slot;
 use crate::sys::epoll::{Epoll, Interest, Waker};
 use crate::sys::socket::wait_ready;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A longer line is split.
 const LINE_BYTES_MAX: usize = 16 << 10;
-/// What may wait for each of our two outputs.
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// Lines of stderr that are kept for each worker, and how much of each.
 const TAIL_LINES: usize = 20;
 const TAIL_LINE_BYTES_MAX: usize = 2000;
 const READ_BYTES: usize = 64 << 10;
 /// What is read from a dead worker's stderr before its last lines are reported.
 const LAST_WORDS_READS_MAX: usize = 64;
-/// A pipe that is ready for writing takes this much without blocking: PIPE_BUF of pipe(7).
-const WRITE_BYTES_MAX: usize = 4096;
 /// How long the last lines may take to leave when everything ends.
 const END_MILLIS_MAX: u64 = 500;
 
@@ -260,7 +258,11 @@ impl LogsThread {
             lines.end(&mut each);
             self.pipes.remove(&token);
         } else {
-            lines.split(self.buffer.get(..count).unwrap_or_default(), &mut each);
+            lines.split(
+                self.buffer.get(..count).unwrap_or_default(),
+                LINE_BYTES_MAX,
+                &mut each,
+            );
         }
     }
 
@@ -304,16 +306,7 @@ impl LogsThread {
         }
         let deadline = Instant::now() + Duration::from_millis(END_MILLIS_MAX);
         for output in [&mut self.stdout, &mut self.stderr] {
-            output.flush(&self.epoll);
-            while output.is_stuck() {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero()
-                    || !matches!(wait_ready(output.file.as_fd(), true, left), Ok(true))
-                {
-                    break;
-                }
-                output.flush(&self.epoll);
-            }
+            output.flush_until(deadline, &self.epoll);
         }
     }
 }
@@ -326,193 +319,5 @@ impl Kept {
         let start = line.get(..TAIL_LINE_BYTES_MAX).unwrap_or(line);
         self.lines
             .push_back(String::from_utf8_lossy(start).into_owned());
-    }
-}
-
-/// One of our own outputs. We cannot make it non-blocking: the flag would be everybody's who
-/// shares the terminal or file. So we ask before each write, and write what fits for certain.
-struct Output {
-    file: File,
-    token: u64,
-    pending: VecDeque<u8>,
-    dropped: u64,
-    watched: bool,
-    /// The reader is gone (EPIPE): everything is dropped without a word.
-    dead: bool,
-}
-
-impl Output {
-    fn new(fd: OwnedFd, token: u64) -> Output {
-        Output {
-            file: File::from(fd),
-            token,
-            pending: VecDeque::new(),
-            dropped: 0,
-            watched: false,
-            dead: false,
-        }
-    }
-
-    fn is_stuck(&self) -> bool {
-        !self.pending.is_empty() && !self.dead
-    }
-
-    fn line(&mut self, name: &str, line: &[u8]) {
-        const SEPARATOR: &[u8] = b" | ";
-        let bytes = name.len() + SEPARATOR.len() + line.len() + 1;
-        if self.dead || self.pending.len() + bytes > OUTPUT_BYTES_MAX {
-            self.dropped += 1;
-            return;
-        }
-        self.pending.extend(name.as_bytes());
-        self.pending.extend(SEPARATOR);
-        self.pending.extend(line);
-        self.pending.push_back(b'\n');
-    }
-
-    fn flush(&mut self, epoll: &Epoll) {
-        while !self.pending.is_empty() {
-            if !matches!(
-                wait_ready(self.file.as_fd(), true, Duration::ZERO),
-                Ok(true)
-            ) {
-                return self.wait_for_room(epoll);
-            }
-            let (front, _) = self.pending.as_slices();
-            let chunk = front.get(..WRITE_BYTES_MAX).unwrap_or(front);
-            match self.file.write(chunk) {
-                Ok(count) => drop(self.pending.drain(..count)),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return self.wait_for_room(epoll),
-                Err(e) if e.kind() == ErrorKind::BrokenPipe => {
-                    self.dead = true;
-                    self.pending.clear();
-                }
-                // A full disk, say: this much is lost, the next may succeed.
-                Err(_) => {
-                    self.dropped += 1;
-                    self.pending.clear();
-                }
-            }
-            if self.pending.is_empty() && self.dropped > 0 && !self.dead {
-                let count = std::mem::take(&mut self.dropped);
-                let text = format!("{count} lines of workers dropped: our output was not read");
-                self.line("sidekeeper", text.as_bytes());
-            }
-        }
-    }
-
-    /// Regular files cannot be watched, and never have no room.
-    fn wait_for_room(&mut self, epoll: &Epoll) {
-        let fd = self.file.as_fd();
-        let watched = if self.watched {
-            epoll.modify(fd, self.token, Interest::READ_WRITE)
-        } else {
-            epoll.add(fd, self.token, Interest::READ_WRITE)
-        };
-        self.watched = watched.is_ok();
-    }
-}
-
-/// Splits a stream into lines of bounded length.
-#[derive(Default)]
-struct LineSplitter {
-    partial: Vec<u8>,
-}
-
-impl LineSplitter {
-    fn split(&mut self, bytes: &[u8], each: &mut impl FnMut(&[u8])) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (mut text, whole) = match piece.strip_suffix(b"\n") {
-                Some(text) => (text, true),
-                None => (piece, false),
-            };
-            while self.partial.len() + text.len() > LINE_BYTES_MAX {
-                let room = LINE_BYTES_MAX.saturating_sub(self.partial.len());
-                let (now, later) = text.split_at(room.min(text.len()));
-                self.partial.extend_from_slice(now);
-                each(&self.partial);
-                self.partial.clear();
-                text = later;
-            }
-            if whole && self.partial.is_empty() {
-                each(text);
-            } else {
-                self.partial.extend_from_slice(text);
-                if whole {
-                    self.end(each);
-                }
-            }
-        }
-    }
-
-    /// What came without a newline is a line too.
-    fn end(&mut self, each: &mut impl FnMut(&[u8])) {
-        if !self.partial.is_empty() {
-            each(&self.partial);
-            // Most workers are silent most of the time: no buffer then.
-            self.partial = Vec::new();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn split_all(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut splitter = LineSplitter::default();
-        let mut lines = Vec::new();
-        let mut each = |line: &[u8]| lines.push(line.to_vec());
-        for piece in pieces {
-            splitter.split(piece, &mut each);
-        }
-        splitter.end(&mut each);
-        lines
-    }
-
-    #[test]
-    fn lines_come_whole() {
-        assert_eq!(
-            split_all(&[b"a\nb", b"c\n", b"\nlast"]),
-            [&b"a"[..], b"bc", b"", b"last"]
-        );
-    }
-
-    #[test]
-    fn a_long_line_is_split() {
-        let long = vec![b'x'; LINE_BYTES_MAX + 1];
-        let lines = split_all(&[&long, b"y\n", b"z\n"]);
-        let lengths: Vec<usize> = lines.iter().map(Vec::len).collect();
-        assert_eq!(lengths, [LINE_BYTES_MAX, 2, 1]);
-    }
-
-    #[test]
-    fn a_reader_that_stands_still_costs_a_bounded_buffer() {
-        let (reader, writer) = std::os::unix::net::UnixStream::pair().expect("socketpair");
-        let epoll = Epoll::new().expect("epoll");
-        let mut output = Output::new(OwnedFd::from(writer), STDOUT);
-        let line = [b'x'; 1000];
-        for _ in 0..4000 {
-            output.line("a.0", &line);
-            output.flush(&epoll);
-        }
-        assert!(output.pending.len() <= OUTPUT_BYTES_MAX);
-        assert!(output.dropped > 1000);
-        // Once it reads again it gets what was kept, and is told how much was not.
-        let mut seen = Vec::new();
-        let mut buffer = [0; 65536];
-        while output.is_stuck() {
-            let count = (&reader).read(&mut buffer).expect("read");
-            seen.extend_from_slice(&buffer[..count]);
-            output.flush(&epoll);
-        }
-        drop(output);
-        (&reader).read_to_end(&mut seen).expect("read");
-        let text = String::from_utf8(seen).expect("ascii");
-        assert!(
-            text.ends_with("lines of workers dropped: our output was not read\n"),
-            "{text}"
-        );
     }
 }

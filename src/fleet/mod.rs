@@ -4,12 +4,17 @@
 //! Node workers; `logs`, which reads what workers print. The rest of the process sees the roster
 //! on the board, the events, and this handle.
 
+mod announce;
 pub mod guard;
 mod hand_off;
 pub mod ipc;
+mod lines;
 mod logs;
+pub mod message;
+mod output;
 mod place;
 mod probe;
+mod rules;
 mod rundir;
 pub mod spawn;
 pub mod spec;
@@ -17,6 +22,7 @@ pub mod status;
 mod supervisor;
 mod worker;
 
+use crate::fleet::announce::Steps;
 use crate::fleet::guard::Guard;
 use crate::fleet::ipc::Ipc;
 use crate::fleet::logs::Logs;
@@ -235,7 +241,7 @@ pub fn start(
         stopping: false,
         strangers,
         published: Vec::new(),
-        steps: [0; 3],
+        steps: Steps::default(),
         changed: true,
     };
     start_vital_thread("ipc", move || ipc_thread.run()).map_err(resources)?;

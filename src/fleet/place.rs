@@ -1,11 +1,13 @@
 //! A worker's place as the supervisor keeps it: the pure worker, and what of the machine belongs
 //! to it over its lives. Only the supervisor thread touches it.
 
-use crate::fleet::ipc::{LifeKey, Stats};
+use crate::fleet::ipc::LifeKey;
+use crate::fleet::message::Stats;
 use crate::fleet::probe::Probe;
+use crate::fleet::rules::Rules;
 use crate::fleet::spec::{AppSpec, Launch};
 use crate::fleet::status::{Condition, DEATHS_MAX, Death, WorkerStatus};
-use crate::fleet::worker::{Rules, State, Worker};
+use crate::fleet::worker::{Starting, State, Worker};
 use crate::gauges::WorkerGauges;
 use crate::roster::{self, Availability, Door, Slot};
 use std::collections::VecDeque;
@@ -53,6 +55,14 @@ impl App {
             turn: Arc::clone(&self.turn),
         }
     }
+}
+
+/// What the roster says of a worker and what can change: a new roster is published when it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    availability: Availability,
+    life: u32,
+    takes_connections: bool,
 }
 
 pub struct Place {
@@ -122,6 +132,19 @@ impl Place {
         }
     }
 
+    /// Whether connections can be handed to this life.
+    fn takes_connections(&self) -> bool {
+        self.hooked && !self.channel_lost
+    }
+
+    pub fn shown(&self, rules: &Rules) -> Shown {
+        Shown {
+            availability: self.availability(rules),
+            life: self.worker.life,
+            takes_connections: self.takes_connections(),
+        }
+    }
+
     pub fn availability(&self, rules: &Rules) -> Availability {
         self.worker.availability(rules, self.listener.is_some())
     }
@@ -143,8 +166,8 @@ impl Place {
     /// When the supervisor has to look at this worker next.
     pub fn deadline(&self) -> Option<Instant> {
         let look = match self.worker.state {
-            State::Starting { listens: false, .. } => self.probe.as_ref().map(Probe::due),
-            State::Starting { listens: true, .. }
+            State::Starting(Starting { listens: false, .. }) => self.probe.as_ref().map(Probe::due),
+            State::Starting(_)
             | State::Waiting { .. }
             | State::Spawning
             | State::Ready { .. }
@@ -196,7 +219,7 @@ impl Place {
     }
 
     pub fn published(&self, rules: &Rules, hand_off: bool) -> roster::Worker {
-        let open = hand_off && self.hooked && !self.channel_lost;
+        let open = hand_off && self.takes_connections();
         roster::Worker {
             slot: self.slot,
             life: self.worker.life,

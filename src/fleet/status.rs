@@ -1,6 +1,6 @@
 //! What can be told about workers: plain values that the supervisor fills in and others read.
 
-use crate::fleet::ipc::Stats;
+use crate::fleet::message::Stats;
 use crate::fleet::worker::State;
 use crate::roster::Slot;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Condition {
             State::Stopped => Condition::Stopped,
             State::Waiting { .. }
             | State::Spawning
-            | State::Starting { .. }
+            | State::Starting(_)
             | State::Closed { .. }
             | State::Condemned { .. }
                 if errored =>
@@ -38,7 +38,7 @@ impl Condition {
                 Condition::Errored
             }
             State::Waiting { .. } | State::Spawning => Condition::Waiting,
-            State::Starting { .. } | State::Closed { .. } => Condition::Starting,
+            State::Starting(_) | State::Closed { .. } => Condition::Starting,
             State::Condemned { .. } => Condition::Stopping,
         }
     }

@@ -6,20 +6,21 @@
 //! process: workers get SIGKILL when it ends.
 
 use crate::fleet::FleetEvent;
+use crate::fleet::announce::{self, Steps};
 use crate::fleet::guard::Guard;
-use crate::fleet::ipc::{self, Ipc, LifeKey, News, Notice};
+use crate::fleet::ipc::{Ipc, LifeKey, Notice};
 use crate::fleet::logs::{Logs, Tail};
-use crate::fleet::place::{App, Place};
+use crate::fleet::message::{self, News};
+use crate::fleet::place::{App, Place, Shown};
 use crate::fleet::rundir::{self, RunDir};
 use crate::fleet::spawn::{self, Order};
-use crate::fleet::spec::Launch;
 use crate::fleet::status::WorkerStatus;
-use crate::fleet::worker::{Action, Event, Next, Rung, State};
-use crate::roster::{Availability, Board, Roster};
+use crate::fleet::worker::{Action, Event, Next, Rung, Starting, State};
+use crate::roster::{Board, Roster};
 use crate::sys::process::{self, Exit, Pid, Signal};
 use crate::sys::procfs;
 use crossbeam_channel::{Receiver, Sender, at, never, select};
-use log::{debug, error, info, warn};
+use log::{debug, info, warn};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -71,9 +72,9 @@ pub struct Supervisor {
     pub stopping: bool,
     /// Children that were there before us: not ours to end.
     pub strangers: BTreeSet<Pid>,
-    pub published: Vec<(Availability, u32)>,
-    /// How many workers took each rung in this turn.
-    pub steps: [usize; 3],
+    pub published: Vec<Shown>,
+    /// Taken in this turn.
+    pub steps: Steps,
     pub changed: bool,
 }
 
@@ -150,7 +151,7 @@ impl Supervisor {
             self.look(index, now);
             self.apply(index, Event::Clock, now);
         }
-        self.tell_steps();
+        self.steps.tell();
         self.publish();
     }
 
@@ -205,7 +206,7 @@ impl Supervisor {
             .get(index)
             .and_then(|place| place.listener.as_ref());
         match listener.map(OwnedFd::try_clone) {
-            Some(Ok(copy)) => self.ipc.send_with(key, ipc::LISTENER, copy),
+            Some(Ok(copy)) => self.ipc.send_with(key, message::LISTENER, copy),
             Some(Err(e)) => warn!("no descriptor for a worker that listens again: {e}"),
             None => {}
         }
@@ -218,7 +219,7 @@ impl Supervisor {
         };
         let life = place.worker.life;
         let event = match place.worker.state {
-            State::Starting { listens: false, .. } => {
+            State::Starting(Starting { listens: false, .. }) => {
                 let listener = place.listener.as_ref().map(AsFd::as_fd);
                 match &mut place.probe {
                     Some(probe) if now >= probe.due() => probe
@@ -230,7 +231,7 @@ impl Supervisor {
             State::Leaving { group, .. } if !process::group_exists(group) => {
                 Some(Event::GroupGone { group })
             }
-            State::Starting { .. }
+            State::Starting(_)
             | State::Leaving { .. }
             | State::Waiting { .. }
             | State::Spawning
@@ -259,7 +260,7 @@ impl Supervisor {
                 process::signal_group(pid, Signal::Kill);
             }
             let Some(exit) = process::reap(pid) else {
-                continue;
+                return; // Cannot be; but it must not be an endless loop either.
             };
             if let Some(index) = index {
                 let group_left = process::group_exists(pid);
@@ -313,7 +314,9 @@ impl Supervisor {
             Action::Step { group, rung } => self.step(key, group, rung),
             Action::TellReady { took } => self.tell_ready(index, took),
             Action::Condemn { group, listens } => {
-                self.condemn(index, group, |place, app| never_ready(place, app, listens));
+                self.condemn(index, group, |place, app| {
+                    announce::never_ready(place, app, listens)
+                });
             }
             Action::CondemnClosed { group } => self.condemn(index, group, |_, _| {
                 "it closed its server and neither listened again nor ended".to_owned()
@@ -369,8 +372,8 @@ impl Supervisor {
     fn step(&mut self, key: LifeKey, group: Pid, rung: Rung) {
         match rung {
             Rung::Message => {
-                self.ipc.send(key, ipc::SHUTDOWN);
-                self.ipc.send(key, ipc::DRAIN);
+                self.ipc.send(key, message::SHUTDOWN);
+                self.ipc.send(key, message::DRAIN);
             }
             Rung::Terminate => {
                 process::signal_group(group, Signal::Terminate);
@@ -381,20 +384,7 @@ impl Supervisor {
                 process::signal_group(group, Signal::Kill);
             }
         }
-        if let Some(count) = self.steps.get_mut(rung as usize) {
-            *count += 1;
-        }
-    }
-
-    fn tell_steps(&mut self) {
-        let words = ["message", "SIGTERM", "SIGKILL"];
-        for (count, word) in self.steps.iter_mut().zip(words) {
-            match std::mem::take(count) {
-                0 => {}
-                1 => info!("stopping 1 worker: {word}"),
-                many => info!("stopping {many} workers: {word}"),
-            }
-        }
+        self.steps.count(rung);
     }
 
     fn tell_ready(&mut self, index: usize, took: Duration) {
@@ -402,12 +392,7 @@ impl Supervisor {
             return;
         };
         place.probe = None;
-        let pid = place.worker.pid().map_or(0, Pid::number);
-        info!(
-            "{} (pid {pid}) is ready after {:.2} s",
-            place.name,
-            took.as_secs_f64()
-        );
+        announce::ready(place, took);
         let Some(app) = self.apps.get_mut(place.app) else {
             return;
         };
@@ -457,46 +442,11 @@ impl Supervisor {
         let Some(place) = self.places.get_mut(index) else {
             return;
         };
-        let exit = exit.map(|exit| exit.to_string());
-        let reason = match (exit, place.sentence.take()) {
-            (Some(exit), Some(why)) => format!("{exit}: {why}"),
-            (Some(exit), None) => exit,
-            (None, why) => why.unwrap_or_default(),
-        };
-        let who = match pid {
-            Some(pid) => format!("{} (pid {pid})", place.name),
-            None => place.name.to_string(),
-        };
-        let failures = place.worker.failures;
-        match next {
-            Next::Restart { delay } if delay.is_zero() => {
-                warn!("{who} ended: {reason}; starting it again at once");
-            }
-            Next::Restart { delay } => {
-                let delay = delay.as_secs_f64();
-                warn!(
-                    "{who} ended: {reason}; starting it again in {delay:.1} s ({failures} failed starts in a row)"
-                );
-            }
-            Next::Errored { delay, first: true } => {
-                let delay = delay.as_secs_f64();
-                error!(
-                    "{who} ended: {reason}; errored after {failures} failed starts in a row, will be tried every {delay:.0} s"
-                );
-                self.logs.ask_tail(key);
-            }
-            Next::Errored {
-                delay,
-                first: false,
-            } => {
-                let delay = delay.as_secs_f64();
-                warn!("{who} ended: {reason}; still errored, next try in {delay:.0} s");
-            }
-            Next::StaysDown => {
-                info!("{who} ended: {reason}, one of its stop_exit_codes; it stays stopped")
-            }
-            Next::WasAsked => debug!("{who} ended: {reason}"),
+        let reason = announce::death(place, pid, exit, next);
+        if let Next::Errored { first: true, .. } = next {
+            self.logs.ask_tail(key);
         }
+        place.sentence = None;
         place.remember_death(key.life, pid.map(Pid::number), reason);
         self.changed = true;
     }
@@ -506,12 +456,7 @@ impl Supervisor {
         let Some(place) = self.places.iter().find(|place| place.slot == tail.key.slot) else {
             return;
         };
-        if tail.lines.is_empty() {
-            error!("{} wrote nothing to stderr", place.name);
-        }
-        for line in &tail.lines {
-            error!("{} ! {line}", place.name);
-        }
+        announce::last_words(place, &tail.lines);
         self.send(FleetEvent::Errored {
             app: Arc::clone(&place.app_name),
             worker: place.instance,
@@ -528,14 +473,14 @@ impl Supervisor {
     /// Publishes what has changed.
     fn publish(&mut self) {
         let rules = |place: &Place| self.apps.get(place.app).map(|app| &app.rules);
-        let states: Vec<(Availability, u32)> = self
+        let shown: Vec<Shown> = self
             .places
             .iter()
-            .filter_map(|place| Some((place.availability(rules(place)?), place.worker.life)))
+            .filter_map(|place| Some(place.shown(rules(place)?)))
             .collect();
-        if states != self.published {
+        if shown != self.published {
             self.board.publish(roster(&self.apps, &self.places));
-            self.published = states;
+            self.published = shown;
             self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
@@ -588,32 +533,4 @@ pub fn roster(apps: &[App], places: &[Place]) -> Roster {
     Roster {
         apps: published.collect(),
     }
-}
-
-/// Why a worker that runs does not serve: what its operator should look at.
-fn never_ready(place: &Place, app: &App, listens: bool) -> String {
-    let seconds = app.rules.listen_timeout.as_secs_f64();
-    let why = match &app.spec.launch {
-        Launch::Node { .. } | Launch::NodeShell { .. } if listens => {
-            "it listens, but never called process.send('ready') (wait_ready)".to_owned()
-        }
-        Launch::Node { .. } | Launch::NodeShell { .. } if place.channel_lost => {
-            "a wrapper around it has closed the descriptors that it was given (3 the listener, \
-             4 the channel); start the Node program itself"
-                .to_owned()
-        }
-        Launch::Node { .. } => "it never called listen() on an http server".to_owned(),
-        Launch::NodeShell { .. } => {
-            "it never called listen() on an http server, or its shell line does not pass \
-             NODE_OPTIONS and descriptors 3 and 4 on to Node"
-                .to_owned()
-        }
-        Launch::Program { .. } if place.listener.is_some() => {
-            "it never accepted on descriptor 3 (LISTEN_FDS); a program that binds a path itself \
-             needs {socket} in its command"
-                .to_owned()
-        }
-        Launch::Program { .. } => format!("it never listened on {}", place.socket.display()),
-    };
-    format!("not ready within {seconds} s: {why}")
 }

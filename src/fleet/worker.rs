@@ -6,9 +6,9 @@
 //!              Clock            Spawned            listens (and said ready)
 //!   Waiting ----------> Spawning ------> Starting -----------------------> Ready
 //!    ^  ^                  |              |    | listen_timeout           ^  | Closed
-//!    |  |    SpawnFailed   |              |    v                          |  v
+//!    |  |    SpawnFailed   |              |    v                  Listens |  v
 //!    |  +------------------+              |  Condemned <---------------- Closed
-//!    |                                    |    |        closed_secs_max     |
+//!    |                                    |    |        CLOSED_TIME_MAX     |
 //!    +------------------------------------+----+----------------------------+ Died
 //!
 //!   Stop:  Waiting -> Stopped
@@ -20,71 +20,18 @@
 //! A *life* is one process of a worker, counted from 1. Events carry the life or the process they
 //! speak of; one about an earlier life changes nothing.
 
-use crate::fleet::spec::{AppSpec, Launch, RestartPolicy};
+#[cfg(test)]
+mod tests;
+
+use crate::fleet::rules::Rules;
 use crate::roster::Availability;
 use crate::sys::process::{Exit, Pid};
 use std::time::{Duration, Instant};
 
-/// How long a worker with a channel may take to end by itself before SIGTERM: a part of
-/// `kill_timeout`, and never more than this.
-const MESSAGE_MILLIS_MAX: u64 = 500;
 /// How long a worker may live on with its server closed.
-const CLOSED_SECS_MAX: u64 = 60;
+const CLOSED_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often SIGKILL is repeated and complained about.
-const KILL_REPEAT_SECS: u64 = 5;
-
-/// What an app asks for its workers.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    pub restart: RestartPolicy,
-    pub wait_ready: bool,
-    pub listen_timeout: Duration,
-    pub kill_timeout: Duration,
-    /// Workers have Node's IPC channel: they can say things and be told things.
-    pub channel: bool,
-}
-
-impl Rules {
-    pub fn of(app: &AppSpec) -> Rules {
-        let channel = match app.launch {
-            Launch::Node { .. } | Launch::NodeShell { .. } => true,
-            Launch::Program { .. } => false,
-        };
-        Rules {
-            restart: app.restart.clone(),
-            // Without a channel nobody could ever say it.
-            wait_ready: app.wait_ready && channel,
-            listen_timeout: app.listen_timeout,
-            kill_timeout: app.kill_timeout,
-            channel,
-        }
-    }
-
-    fn message_time(&self) -> Duration {
-        (self.kill_timeout / 4).min(Duration::from_millis(MESSAGE_MILLIS_MAX))
-    }
-
-    fn delay(&self, failures: u32) -> Duration {
-        let policy = &self.restart;
-        if self.errored(failures) {
-            return policy.errored_delay;
-        }
-        if !policy.restart_delay.is_zero() {
-            return policy.restart_delay;
-        }
-        match failures {
-            0 | 1 => Duration::ZERO,
-            n => 2u32
-                .checked_pow(n - 2)
-                .and_then(|factor| policy.delay_first.checked_mul(factor))
-                .map_or(policy.delay_max, |delay| delay.min(policy.delay_max)),
-        }
-    }
-
-    fn errored(&self, failures: u32) -> bool {
-        failures >= self.restart.max_restarts.max(1)
-    }
-}
+const KILL_REPEAT: Duration = Duration::from_secs(5);
 
 /// How far a stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,13 +53,7 @@ pub enum State {
     /// The supervisor is starting a process.
     Spawning,
     /// A process runs and does not serve yet.
-    Starting {
-        pid: Pid,
-        began: Instant,
-        deadline: Instant,
-        listens: bool,
-        said_ready: bool,
-    },
+    Starting(Starting),
     Ready {
         pid: Pid,
         since: Instant,
@@ -144,6 +85,17 @@ pub enum State {
     Stopped,
 }
 
+/// A process that does not serve yet, and what it still owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Starting {
+    pub pid: Pid,
+    pub began: Instant,
+    pub deadline: Instant,
+    pub listens: bool,
+    /// Always so unless the app asked for `wait_ready`.
+    pub said_ready: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Spawned {
@@ -158,7 +110,7 @@ pub enum Event {
     SaidReady {
         life: u32,
     },
-    /// The hook says that the app's server is closed and its connections are done.
+    /// The hook says that the app's server is closed and its requests are done.
     Closed {
         life: u32,
     },
@@ -210,12 +162,12 @@ pub enum Action {
     TellReady {
         took: Duration,
     },
-    /// It is being killed since it did not serve in time.
+    /// Kill it: it did not serve in time.
     Condemn {
         group: Pid,
         listens: bool,
     },
-    /// It is being killed since it closed its server and stayed.
+    /// Kill it: it closed its server and stayed.
     CondemnClosed {
         group: Pid,
     },
@@ -254,7 +206,7 @@ impl Worker {
     /// The process, in states that have one.
     pub fn pid(&self) -> Option<Pid> {
         match self.state {
-            State::Starting { pid, .. }
+            State::Starting(Starting { pid, .. })
             | State::Ready { pid, .. }
             | State::Closed { pid, .. }
             | State::Condemned { pid, .. }
@@ -267,16 +219,10 @@ impl Worker {
 
     /// The group that must be killed if we die.
     pub fn group(&self) -> Option<Pid> {
-        match self.state {
-            State::Leaving { group, .. } => Some(group),
-            State::Waiting { .. }
-            | State::Spawning
-            | State::Starting { .. }
-            | State::Ready { .. }
-            | State::Closed { .. }
-            | State::Condemned { .. }
-            | State::Stopping { .. }
-            | State::Stopped => self.pid(),
+        if let State::Leaving { group, .. } = self.state {
+            Some(group)
+        } else {
+            self.pid()
         }
     }
 
@@ -296,7 +242,7 @@ impl Worker {
             State::Ready { .. } => Availability::Serving,
             State::Waiting { .. }
             | State::Spawning
-            | State::Starting { .. }
+            | State::Starting(_)
             | State::Closed { .. }
             | State::Condemned { .. } => {
                 if has_listener && !self.errored(rules) {
@@ -317,15 +263,15 @@ impl Worker {
             | State::Condemned { until, .. }
             | State::Stopping { until, .. }
             | State::Leaving { until, .. } => Some(until),
-            State::Starting { deadline, .. } => Some(deadline),
+            State::Starting(Starting { deadline, .. }) => Some(deadline),
             State::Spawning | State::Ready { .. } | State::Stopped => None,
         }
     }
 
-    /// We have been asleep ourselves (suspended, stopped) for `by`: what the worker said meanwhile
+    /// We have stood still ourselves (suspended, stopped) for `by`: what the worker said meanwhile
     /// has not been heard yet, so it gets that time back.
     pub fn postpone(&mut self, by: Duration) {
-        if let State::Starting { deadline, .. } = &mut self.state {
+        if let State::Starting(Starting { deadline, .. }) = &mut self.state {
             *deadline += by;
         }
     }
@@ -333,392 +279,332 @@ impl Worker {
     /// Takes an event and says what to do.
     #[must_use]
     pub fn next(&mut self, event: Event, now: Instant, rules: &Rules) -> Vec<Action> {
-        use State::*;
-        match (self.state, event) {
-            // The next life.
-            (Waiting { until }, Event::Clock) if now >= until => {
-                self.state = Spawning;
+        if !self.concerns(event) {
+            return vec![];
+        }
+        match self.state {
+            State::Waiting { until } => self.waiting(until, event, now),
+            State::Spawning => self.spawning(event, now, rules),
+            State::Starting(starting) => self.starting(starting, event, now, rules),
+            State::Ready { pid, since } => self.ready(pid, since, event, now, rules),
+            State::Closed { pid, until, steady } => {
+                self.closed(pid, until, steady, event, now, rules)
+            }
+            State::Condemned { pid, until } => self.condemned(pid, until, event, now, rules),
+            State::Stopping { pid, rung, until } => {
+                self.stopping(pid, rung, until, event, now, rules)
+            }
+            State::Leaving { group, rung, until } => {
+                self.leaving(group, rung, until, event, now, rules)
+            }
+            State::Stopped => vec![],
+        }
+    }
+
+    /// Whether an event speaks of this life, this process, this group.
+    fn concerns(&self, event: Event) -> bool {
+        match event {
+            Event::Listens { life } | Event::SaidReady { life } | Event::Closed { life } => {
+                life == self.life
+            }
+            Event::Died { pid, .. } => self.pid() == Some(pid),
+            Event::GroupGone { group } => self.group() == Some(group),
+            Event::Spawned { .. } | Event::SpawnFailed => self.state == State::Spawning,
+            Event::Stop | Event::Hurry | Event::Clock => true,
+        }
+    }
+
+    fn waiting(&mut self, until: Instant, event: Event, now: Instant) -> Vec<Action> {
+        match event {
+            Event::Clock if now >= until => {
+                self.state = State::Spawning;
                 vec![Action::Spawn]
             }
-            (Waiting { .. }, Event::Stop | Event::Hurry) => self.rest(Vec::new()),
-            (Spawning, Event::Spawned { pid }) => {
-                self.state = Starting {
+            Event::Stop | Event::Hurry => {
+                self.state = State::Stopped;
+                vec![]
+            }
+            // What a dead life had still to say counts for nothing: the life is a new one.
+            Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. } => vec![],
+            Event::Clock
+            | Event::Spawned { .. }
+            | Event::SpawnFailed
+            | Event::Died { .. }
+            | Event::GroupGone { .. } => vec![],
+        }
+    }
+
+    fn spawning(&mut self, event: Event, now: Instant, rules: &Rules) -> Vec<Action> {
+        match event {
+            Event::Spawned { pid } => {
+                self.state = State::Starting(Starting {
                     pid,
                     began: now,
                     deadline: now + rules.listen_timeout,
                     listens: false,
                     said_ready: !rules.wait_ready,
-                };
+                });
                 vec![]
             }
-            (Spawning, Event::SpawnFailed) => self.fail(None, None, now, rules),
+            Event::SpawnFailed => self.fail(None, None, now, rules),
+            // The supervisor answers the spawn before it does anything else.
+            Event::Stop | Event::Hurry | Event::Clock => vec![],
+            Event::Listens { .. }
+            | Event::SaidReady { .. }
+            | Event::Closed { .. }
+            | Event::Died { .. }
+            | Event::GroupGone { .. } => vec![],
+        }
+    }
 
-            // On the way to ready.
-            (
+    fn starting(
+        &mut self,
+        known: Starting,
+        event: Event,
+        now: Instant,
+        rules: &Rules,
+    ) -> Vec<Action> {
+        match event {
+            Event::Listens { .. } => self.come_up(
                 Starting {
-                    pid,
-                    began,
-                    deadline,
-                    said_ready,
-                    ..
-                },
-                Event::Listens { life },
-            ) if life == self.life => self.come_up(
-                Heard {
-                    pid,
-                    began,
-                    deadline,
                     listens: true,
-                    said_ready,
+                    ..known
                 },
                 now,
             ),
-            (
+            Event::SaidReady { .. } => self.come_up(
                 Starting {
-                    pid,
-                    began,
-                    deadline,
-                    listens,
-                    ..
-                },
-                Event::SaidReady { life },
-            ) if life == self.life => self.come_up(
-                Heard {
-                    pid,
-                    began,
-                    deadline,
-                    listens,
                     said_ready: true,
+                    ..known
                 },
                 now,
             ),
-            (
+            Event::Closed { .. } => self.come_up(
                 Starting {
-                    pid,
-                    began,
-                    deadline,
-                    said_ready,
-                    ..
-                },
-                Event::Closed { life },
-            ) if life == self.life => {
-                self.state = Starting {
-                    pid,
-                    began,
-                    deadline,
                     listens: false,
-                    said_ready,
-                };
-                vec![]
-            }
-            (
-                Starting {
-                    pid,
-                    deadline,
-                    listens,
-                    ..
+                    ..known
                 },
-                Event::Clock,
-            ) if now >= deadline => {
-                self.state = self.condemned(pid, now);
+                now,
+            ),
+            Event::Died { exit, .. } => self.fail(Some(known.pid), Some(exit), now, rules),
+            Event::Clock if now >= known.deadline => {
+                self.state = State::Condemned {
+                    pid: known.pid,
+                    until: now + KILL_REPEAT,
+                };
                 vec![Action::Condemn {
-                    group: pid,
-                    listens,
+                    group: known.pid,
+                    listens: known.listens,
                 }]
             }
+            Event::Stop | Event::Hurry => self.begin_stop(known.pid, now, rules),
+            Event::Clock | Event::Spawned { .. } | Event::SpawnFailed | Event::GroupGone { .. } => {
+                vec![]
+            }
+        }
+    }
 
-            // Serving, and the app's own closing of its server.
-            (Ready { pid, since }, Event::Closed { life }) if life == self.life => {
-                let until = now + Duration::from_secs(CLOSED_SECS_MAX);
-                let steady = now.duration_since(since) >= rules.restart.min_uptime;
-                self.state = Closed { pid, until, steady };
+    fn ready(
+        &mut self,
+        pid: Pid,
+        since: Instant,
+        event: Event,
+        now: Instant,
+        rules: &Rules,
+    ) -> Vec<Action> {
+        let steady = now.duration_since(since) >= rules.restart.min_uptime;
+        match event {
+            Event::Closed { .. } => {
+                self.state = State::Closed {
+                    pid,
+                    until: now + CLOSED_TIME_MAX,
+                    steady,
+                };
                 vec![]
             }
-            (Closed { pid, .. }, Event::Listens { life }) if life == self.life => {
-                self.state = Ready { pid, since: now };
+            Event::Died { exit, .. } => self.end_of_service(steady, pid, exit, now, rules),
+            Event::Stop | Event::Hurry => self.begin_stop(pid, now, rules),
+            Event::Listens { .. }
+            | Event::SaidReady { .. }
+            | Event::Clock
+            | Event::Spawned { .. }
+            | Event::SpawnFailed
+            | Event::GroupGone { .. } => vec![],
+        }
+    }
+
+    fn closed(
+        &mut self,
+        pid: Pid,
+        until: Instant,
+        steady: bool,
+        event: Event,
+        now: Instant,
+        rules: &Rules,
+    ) -> Vec<Action> {
+        match event {
+            Event::Listens { .. } => {
+                self.state = State::Ready { pid, since: now };
                 vec![]
             }
-            (Closed { pid, until, .. }, Event::Clock) if now >= until => {
-                self.state = self.condemned(pid, now);
+            Event::Clock if now >= until => {
+                self.state = State::Condemned {
+                    pid,
+                    until: now + KILL_REPEAT,
+                };
                 vec![Action::CondemnClosed { group: pid }]
             }
+            Event::Died { exit, .. } => self.end_of_service(steady, pid, exit, now, rules),
+            Event::Stop | Event::Hurry => self.begin_stop(pid, now, rules),
+            Event::SaidReady { .. }
+            | Event::Closed { .. }
+            | Event::Clock
+            | Event::Spawned { .. }
+            | Event::SpawnFailed
+            | Event::GroupGone { .. } => vec![],
+        }
+    }
 
-            // Deaths.
-            (
-                Ready { pid, since },
-                Event::Died {
-                    pid: dead, exit, ..
-                },
-            ) if dead == pid => {
-                let steady = now.duration_since(since) >= rules.restart.min_uptime;
-                self.end_of_service(steady, pid, exit, now, rules)
-            }
-            (
-                Closed { pid, steady, .. },
-                Event::Died {
-                    pid: dead, exit, ..
-                },
-            ) if dead == pid => self.end_of_service(steady, pid, exit, now, rules),
-            (
-                Starting { pid, .. } | Condemned { pid, .. },
-                Event::Died {
-                    pid: dead, exit, ..
-                },
-            ) if dead == pid => self.fail(Some(pid), Some(exit), now, rules),
-            (Condemned { pid, until }, Event::Clock) if now >= until => {
-                self.state = self.condemned(pid, now);
+    fn condemned(
+        &mut self,
+        pid: Pid,
+        until: Instant,
+        event: Event,
+        now: Instant,
+        rules: &Rules,
+    ) -> Vec<Action> {
+        match event {
+            Event::Died { exit, .. } => self.fail(Some(pid), Some(exit), now, rules),
+            Event::Clock if now >= until => {
+                self.state = State::Condemned {
+                    pid,
+                    until: now + KILL_REPEAT,
+                };
                 vec![Action::Insist { group: pid }]
             }
-
-            // The ladder.
-            (
-                Starting { pid, .. } | Ready { pid, .. } | Closed { pid, .. },
-                Event::Stop | Event::Hurry,
-            ) => {
-                let first = if rules.channel {
-                    Rung::Message
-                } else {
-                    Rung::Terminate
-                };
-                self.state = Stopping {
-                    pid,
-                    rung: first,
-                    until: rung_end(first, now, rules),
-                };
-                vec![Action::Step {
-                    group: pid,
-                    rung: first,
-                }]
-            }
-            (Condemned { pid, .. }, Event::Stop | Event::Hurry) => {
-                let until = rung_end(Rung::Kill, now, rules);
-                self.state = Stopping {
+            Event::Stop | Event::Hurry => {
+                self.state = State::Stopping {
                     pid,
                     rung: Rung::Kill,
                     until,
                 };
                 vec![]
             }
-            (Stopping { pid, rung, until }, Event::Clock) if now >= until => {
-                let (rung, action) = climb(pid, rung);
-                self.state = Stopping {
-                    pid,
-                    rung,
-                    until: rung_end(rung, now, rules),
-                };
-                vec![action]
+            // Too late.
+            Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. } => vec![],
+            Event::Clock | Event::Spawned { .. } | Event::SpawnFailed | Event::GroupGone { .. } => {
+                vec![]
             }
-            (
-                Stopping {
-                    pid,
-                    rung: rung @ (Rung::Message | Rung::Terminate),
-                    ..
-                },
-                Event::Hurry,
-            ) => {
-                let (rung, action) = climb(pid, rung);
-                self.state = Stopping {
-                    pid,
-                    rung,
-                    until: rung_end(rung, now, rules),
-                };
-                vec![action]
-            }
+        }
+    }
+
+    fn stopping(
+        &mut self,
+        pid: Pid,
+        rung: Rung,
+        until: Instant,
+        event: Event,
+        now: Instant,
+        rules: &Rules,
+    ) -> Vec<Action> {
+        let due = match event {
+            Event::Clock => now >= until,
+            Event::Hurry => rung != Rung::Kill,
             // It has finished what it had to finish: no reason to wait for the next rung.
-            (
-                Stopping {
-                    pid,
-                    rung: Rung::Message,
-                    ..
-                },
-                Event::Closed { life },
-            ) if life == self.life => {
-                let (rung, action) = climb(pid, Rung::Message);
-                self.state = Stopping {
-                    pid,
-                    rung,
-                    until: rung_end(rung, now, rules),
-                };
-                vec![action]
-            }
-            (
-                Stopping { pid, rung, until },
-                Event::Died {
-                    pid: dead,
-                    exit,
-                    group_left,
-                },
-            ) if dead == pid => {
-                let death = Action::TellDeath {
-                    pid: Some(pid),
-                    exit: Some(exit),
-                    next: Next::WasAsked,
-                };
-                if group_left {
-                    self.state = Leaving {
+            Event::Closed { .. } => rung == Rung::Message,
+            Event::Died {
+                exit, group_left, ..
+            } => {
+                self.state = if group_left {
+                    State::Leaving {
                         group: pid,
                         rung,
                         until,
-                    };
-                    vec![death]
+                    }
                 } else {
-                    self.rest(vec![death])
-                }
-            }
-            (Leaving { group, .. }, Event::GroupGone { group: gone }) if group == gone => {
-                self.rest(Vec::new())
-            }
-            (Leaving { group, rung, until }, Event::Clock) if now >= until => {
-                let (rung, action) = climb(group, rung);
-                self.state = Leaving {
-                    group,
-                    rung,
-                    until: rung_end(rung, now, rules),
+                    State::Stopped
                 };
-                vec![action]
+                let next = Next::WasAsked;
+                return vec![Action::TellDeath {
+                    pid: Some(pid),
+                    exit: Some(exit),
+                    next,
+                }];
             }
-            (
-                Leaving {
-                    group,
-                    rung: rung @ (Rung::Message | Rung::Terminate),
-                    ..
-                },
-                Event::Hurry,
-            ) => {
-                let (rung, action) = climb(group, rung);
-                self.state = Leaving {
-                    group,
-                    rung,
-                    until: rung_end(rung, now, rules),
-                };
-                vec![action]
-            }
-
-            // A process that was being started when everything had to stop.
-            (Stopped, Event::Spawned { pid }) => {
-                let until = rung_end(Rung::Kill, now, rules);
-                self.state = Stopping {
-                    pid,
-                    rung: Rung::Kill,
-                    until,
-                };
-                vec![Action::Step {
-                    group: pid,
-                    rung: Rung::Kill,
-                }]
-            }
-            (Spawning, Event::Stop | Event::Hurry) => self.rest(Vec::new()),
-
-            // Not due yet.
-            (
-                Waiting { .. }
-                | Starting { .. }
-                | Closed { .. }
-                | Condemned { .. }
-                | Stopping { .. }
-                | Leaving { .. },
-                Event::Clock,
-            )
-            | (Spawning | Ready { .. } | Stopped, Event::Clock) => vec![],
-            // Already so, or already as fast as it gets.
-            (Ready { .. }, Event::Listens { .. } | Event::SaidReady { .. })
-            | (Closed { .. }, Event::SaidReady { .. } | Event::Closed { .. })
-            | (Stopping { .. } | Leaving { .. } | Stopped, Event::Stop)
-            | (Stopping { .. } | Leaving { .. } | Stopped, Event::Hurry) => vec![],
-            // Said in an earlier life, or too late to matter.
-            (
-                Starting { .. },
-                Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. },
-            )
-            | (Ready { .. }, Event::Closed { .. })
-            | (Closed { .. }, Event::Listens { .. })
-            | (
-                Waiting { .. }
-                | Spawning
-                | Condemned { .. }
-                | Stopping { .. }
-                | Leaving { .. }
-                | Stopped,
-                Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. },
-            ) => vec![],
-            // Another process than ours, or one whose death has been told.
-            (
-                Starting { .. } | Ready { .. } | Closed { .. } | Condemned { .. } | Stopping { .. },
-                Event::Died { .. },
-            )
-            | (Waiting { .. } | Spawning | Leaving { .. } | Stopped, Event::Died { .. })
-            | (Leaving { .. }, Event::GroupGone { .. })
-            | (
-                Waiting { .. }
-                | Spawning
-                | Starting { .. }
-                | Ready { .. }
-                | Closed { .. }
-                | Condemned { .. }
-                | Stopping { .. }
-                | Stopped,
-                Event::GroupGone { .. },
-            ) => vec![],
-            // Answers to a spawn that was not asked for: the supervisor does not give them.
-            (
-                Waiting { .. }
-                | Starting { .. }
-                | Ready { .. }
-                | Closed { .. }
-                | Condemned { .. }
-                | Stopping { .. }
-                | Leaving { .. },
-                Event::Spawned { .. },
-            )
-            | (
-                Waiting { .. }
-                | Starting { .. }
-                | Ready { .. }
-                | Closed { .. }
-                | Condemned { .. }
-                | Stopping { .. }
-                | Leaving { .. }
-                | Stopped,
-                Event::SpawnFailed,
-            ) => vec![],
+            Event::Stop
+            | Event::Listens { .. }
+            | Event::SaidReady { .. }
+            | Event::Spawned { .. }
+            | Event::SpawnFailed
+            | Event::GroupGone { .. } => false,
+        };
+        if !due {
+            return vec![];
         }
+        let (rung, until, action) = climb(pid, rung, now, rules);
+        self.state = State::Stopping { pid, rung, until };
+        vec![action]
     }
 
-    fn come_up(&mut self, heard: Heard, now: Instant) -> Vec<Action> {
-        let Heard {
-            pid,
-            began,
-            deadline,
-            listens,
-            said_ready,
-        } = heard;
-        if listens && said_ready {
-            self.state = State::Ready { pid, since: now };
-            vec![Action::TellReady {
-                took: now.duration_since(began),
-            }]
+    fn leaving(
+        &mut self,
+        group: Pid,
+        rung: Rung,
+        until: Instant,
+        event: Event,
+        now: Instant,
+        rules: &Rules,
+    ) -> Vec<Action> {
+        let due = match event {
+            Event::Clock => now >= until,
+            Event::Hurry => rung != Rung::Kill,
+            Event::GroupGone { .. } => {
+                self.state = State::Stopped;
+                return vec![];
+            }
+            Event::Stop
+            | Event::Listens { .. }
+            | Event::SaidReady { .. }
+            | Event::Closed { .. }
+            | Event::Spawned { .. }
+            | Event::SpawnFailed
+            | Event::Died { .. } => false,
+        };
+        if !due {
+            return vec![];
+        }
+        let (rung, until, action) = climb(group, rung, now, rules);
+        self.state = State::Leaving { group, rung, until };
+        vec![action]
+    }
+
+    fn begin_stop(&mut self, pid: Pid, now: Instant, rules: &Rules) -> Vec<Action> {
+        let (rung, time) = if rules.channel {
+            (Rung::Message, rules.message_time())
         } else {
-            self.state = State::Starting {
-                pid,
-                began,
-                deadline,
-                listens,
-                said_ready,
-            };
-            vec![]
-        }
-    }
-
-    fn condemned(&self, pid: Pid, now: Instant) -> State {
-        State::Condemned {
+            (Rung::Terminate, rules.terminate_time())
+        };
+        self.state = State::Stopping {
             pid,
-            until: now + Duration::from_secs(KILL_REPEAT_SECS),
-        }
+            rung,
+            until: now + time,
+        };
+        vec![Action::Step { group: pid, rung }]
     }
 
-    fn rest(&mut self, actions: Vec<Action>) -> Vec<Action> {
-        self.state = State::Stopped;
-        actions
+    /// Something more is known of a starting process.
+    fn come_up(&mut self, known: Starting, now: Instant) -> Vec<Action> {
+        if !(known.listens && known.said_ready) {
+            self.state = State::Starting(known);
+            return vec![];
+        }
+        self.state = State::Ready {
+            pid: known.pid,
+            since: now,
+        };
+        vec![Action::TellReady {
+            took: now.duration_since(known.began),
+        }]
     }
 
     /// A life that was ready has ended; `steady` if it was so for `min_uptime`.
@@ -737,7 +623,7 @@ impl Worker {
         self.start_again(Some(pid), Some(exit), now, rules)
     }
 
-    /// A life that was not ready long enough has ended.
+    /// A life that was not ready long enough has ended, or could not even begin.
     fn fail(
         &mut self,
         pid: Option<Pid>,
@@ -745,18 +631,7 @@ impl Worker {
         now: Instant,
         rules: &Rules,
     ) -> Vec<Action> {
-        let was_errored = self.failures > 0 && rules.errored(self.failures);
         self.failures = self.failures.saturating_add(1);
-        if rules.errored(self.failures) && !self.stays_down(exit, rules) {
-            self.next_life(pid);
-            let delay = rules.restart.errored_delay;
-            self.state = State::Waiting { until: now + delay };
-            let next = Next::Errored {
-                delay,
-                first: !was_errored,
-            };
-            return vec![Action::TellDeath { pid, exit, next }];
-        }
         self.start_again(pid, exit, now, rules)
     }
 
@@ -767,73 +642,47 @@ impl Worker {
         now: Instant,
         rules: &Rules,
     ) -> Vec<Action> {
-        if self.stays_down(exit, rules) {
-            return self.rest(vec![Action::TellDeath {
+        if let Some(Exit::Code(code)) = exit
+            && rules.restart.stop_exit_codes.contains(&code)
+        {
+            self.state = State::Stopped;
+            return vec![Action::TellDeath {
                 pid,
                 exit,
                 next: Next::StaysDown,
-            }]);
+            }];
         }
-        self.next_life(pid);
-        let delay = rules.delay(self.failures);
-        self.state = State::Waiting { until: now + delay };
-        vec![Action::TellDeath {
-            pid,
-            exit,
-            next: Next::Restart { delay },
-        }]
-    }
-
-    /// A start that gave no process was no life.
-    fn next_life(&mut self, ended: Option<Pid>) {
-        if ended.is_some() {
+        // A start that gave no process was no life.
+        if pid.is_some() {
             self.life = self.life.saturating_add(1);
         }
-    }
-
-    fn stays_down(&self, exit: Option<Exit>, rules: &Rules) -> bool {
-        match exit {
-            Some(Exit::Code(code)) => rules.restart.stop_exit_codes.contains(&code),
-            Some(Exit::Signal(_)) | None => false,
-        }
+        let delay = rules.delay(self.failures);
+        self.state = State::Waiting { until: now + delay };
+        let next = if self.errored(rules) {
+            let first = self.failures == 1 || !rules.errored(self.failures - 1);
+            Next::Errored { delay, first }
+        } else {
+            Next::Restart { delay }
+        };
+        vec![Action::TellDeath { pid, exit, next }]
     }
 }
 
-/// What is known of a starting process.
-struct Heard {
-    pid: Pid,
-    began: Instant,
-    deadline: Instant,
-    listens: bool,
-    said_ready: bool,
-}
-
-fn climb(group: Pid, rung: Rung) -> (Rung, Action) {
+/// The next rung, when the one after it is due, and what to do.
+fn climb(group: Pid, rung: Rung, now: Instant, rules: &Rules) -> (Rung, Instant, Action) {
     match rung {
-        Rung::Message => (
-            Rung::Terminate,
-            Action::Step {
-                group,
-                rung: Rung::Terminate,
-            },
-        ),
-        Rung::Terminate => (
-            Rung::Kill,
-            Action::Step {
-                group,
-                rung: Rung::Kill,
-            },
-        ),
-        Rung::Kill => (Rung::Kill, Action::Insist { group }),
-    }
-}
-
-fn rung_end(rung: Rung, now: Instant, rules: &Rules) -> Instant {
-    now + match rung {
-        Rung::Message => rules.message_time(),
-        // With the message's time, this makes `kill_timeout` from the first word to SIGKILL.
-        Rung::Terminate if rules.channel => rules.kill_timeout - rules.message_time(),
-        Rung::Terminate => rules.kill_timeout,
-        Rung::Kill => Duration::from_secs(KILL_REPEAT_SECS),
+        Rung::Message => {
+            let rung = Rung::Terminate;
+            (
+                rung,
+                now + rules.terminate_time(),
+                Action::Step { group, rung },
+            )
+        }
+        Rung::Terminate => {
+            let rung = Rung::Kill;
+            (rung, now + KILL_REPEAT, Action::Step { group, rung })
+        }
+        Rung::Kill => (rung, now + KILL_REPEAT, Action::Insist { group }),
     }
 }
