@@ -21,8 +21,9 @@
 // From the supervisor:
 //   DRAIN                               take nothing new, finish, go
 //   LISTENER + descriptor               the answer to RELISTEN
-//   CONN {seq, until, head} + descriptor   a client's connection, and what was read from it (latin1);
-//                                       `until`: milliseconds of process.hrtime
+//   CONN {seq, until, head} + descriptor
+//                                       a client's connection, and what was read from it (latin1);
+//                                       REFUSED from `until` on, in milliseconds of process.hrtime
 // `NODE_` makes these messages invisible to the app's own process.on('message').
 
 const { isMainThread } = require('worker_threads');
@@ -463,7 +464,7 @@ function takeOver(handle, { seq, head, until }) {
   const server = claimed && claimed.server;
   const full = server && server.maxConnections && server._connections >= server.maxConnections;
   // After its lease the supervisor takes the connection for its own again.
-  const late = process.hrtime.bigint() / 1_000_000n >= BigInt(until);
+  const late = Number(process.hrtime.bigint() / 1_000_000n) >= until;
   if (!handle || !server || !server._handle || draining || full || late) {
     if (handle) handle.close();
     send('REFUSED', { seq });

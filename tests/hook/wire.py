@@ -128,6 +128,11 @@ class Worker:
         if sent < len(line):
             self.channel.sendall(line[sent:])
 
+    def hand_over(self, client, seq, head, lease_millis=WAIT_SECS_MAX * 1000):
+        client.setblocking(False)
+        until = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000 + lease_millis
+        self.give("CONN", client, seq=seq, until=until, head=head)
+
     def relisten(self, after=0):
         """Answers a RELISTEN. The socket must not block: one that does freezes Node 18."""
         self.told("RELISTEN", after)
@@ -551,15 +556,13 @@ server.listen(3001);
 
     def client():
         mine = socket.create_connection(front.getsockname(), WAIT_SECS_MAX)
-        theirs = front.accept()[0]
-        theirs.setblocking(False)
-        return mine, theirs
+        return mine, front.accept()[0]
 
     upgrade = ("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
     # The head, and a masked text frame that came in the same segment.
     mine, theirs = client()
-    worker.give("CONN", theirs, seq=17, head=upgrade + "\x81\x85\0\0\0\0hello")
+    worker.hand_over(theirs, 17, upgrade + "\x81\x85\0\0\0\0hello")
     theirs.close()
     worker.told("TOOK", seq=17)
     data = b""
@@ -574,7 +577,7 @@ server.listen(3001);
 
     # An app that does not upgrade: the connection must not bypass the proxy any further.
     mine, theirs = client()
-    worker.give("CONN", theirs, seq=18, head="GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    worker.hand_over(theirs, 18, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     theirs.close()
     head, body = answer(mine)
     same(body.decode(), "%s:%d" % mine.getsockname())
@@ -593,14 +596,16 @@ process.send('ready');
     worker = bench.start(source)
     worker.wait(lambda message: message == "ready")
     mine, theirs = socket.socketpair()
-    theirs.setblocking(False)
     request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-    worker.give("CONN", theirs, seq=1, head=request)
+    worker.hand_over(theirs, 1, request)
     worker.told("REFUSED", seq=1)
     worker.tell("listen")
     worker.told("LISTENING")
+    # After its lease it is the supervisor's again.
+    worker.hand_over(theirs, 3, request, lease_millis=0)
+    worker.told("REFUSED", seq=3)
     # Nothing was read of it: it can be offered again.
-    worker.give("CONN", theirs, seq=2, head=request)
+    worker.hand_over(theirs, 2, request)
     theirs.close()
     same(answer(mine)[1], b"late")
 
@@ -641,8 +646,7 @@ def an_own_cluster(bench):
         raise AssertionError("answered by the dead")
 
     mine, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    worker.give("CONN", theirs, seq=5, head="GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    worker.hand_over(theirs, 5, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     theirs.close()
     if int(answer(mine)[1]) == worker.process.pid:
         raise AssertionError("the primary has no server")
