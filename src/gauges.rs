@@ -2,9 +2,9 @@
 //!
 //! Every gauge is an atomic that is written with `Relaxed` ordering: a reader may see one request
 //! more or less than there is, never a torn value. What is raised on entry is lowered in `Drop`
-//! by the guard that raised it.
+//! by whoever raised it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// What one worker slot is doing. Written by pool threads, read by the supervisor and admin.
 #[derive(Debug, Default)]
@@ -32,25 +32,6 @@ pub struct FrontGauges {
     pub refused: AtomicU64,
     /// Requests whose head has been read and accepted.
     pub requests: AtomicU64,
-    /// Exchanges between head and end, over all connections.
-    pub in_flight: AtomicU32,
     /// Tunnels open now.
     pub tunnels: AtomicU32,
-}
-
-/// Adds one to a gauge for as long as it lives.
-#[derive(Debug)]
-pub struct Raised<'a>(&'a AtomicU32);
-
-impl<'a> Raised<'a> {
-    pub fn on(gauge: &'a AtomicU32) -> Self {
-        gauge.fetch_add(1, Relaxed);
-        Raised(gauge)
-    }
-}
-
-impl Drop for Raised<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }

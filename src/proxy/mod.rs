@@ -76,6 +76,7 @@ pub struct Context {
     /// Where heads are composed.
     pub output: Vec<u8>,
     /// Exchanges that have ended, kept for their memory: the steady path allocates nothing.
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     pub spare: Vec<Box<Exchange>>,
 }
 
@@ -148,10 +149,6 @@ pub enum CloseReason {
     WorkerBroke,
     /// No request came in time.
     KeepaliveTimeout,
-    /// A head did not become complete in time.
-    HeadTimeout,
-    /// A request's body stopped.
-    BodyTimeout,
     /// The client took no byte in time.
     WriteTimeout,
     /// The worker was silent in the middle of an answer.

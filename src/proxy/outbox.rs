@@ -17,10 +17,6 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
-    pub fn len(&self) -> usize {
-        self.bytes.len() - self.sent
-    }
-
     /// Sends `bytes`, or as much as fits, and keeps the rest. Returns how many were sent now.
     pub fn send(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         if !self.is_empty() {

@@ -99,10 +99,6 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    pub fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
-    }
-
     /// The ids of all that is held now.
     pub fn ids(&self) -> Vec<Id> {
         self.entries
@@ -133,7 +129,6 @@ mod tests {
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut 'b'));
         assert_eq!(slab.ids(), [second]);
-        assert_eq!(slab.len(), 1);
     }
 
     #[test]

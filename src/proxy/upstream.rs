@@ -20,7 +20,6 @@ pub struct Upstream {
     pub socket: OwnedFd,
     pub slot: Slot,
     pub life: u32,
-    pub instance: u32,
     pub gauges: Arc<WorkerGauges>,
     /// The token of the client connection it serves; None on the shelf.
     pub owner: Option<u64>,
@@ -120,11 +119,11 @@ impl Upstreams {
             let Some(upstream) = self.all.get_mut(id) else {
                 continue;
             };
-            let usable = upstream.life == worker.life
-                && !upstream.intake.readable
-                && !upstream.intake.ended
-                && !(probe && has_something_to_read(upstream));
-            if !usable {
+            let stale = upstream.life != worker.life
+                || upstream.intake.readable
+                || upstream.intake.ended
+                || (probe && has_something_to_read(upstream));
+            if stale {
                 self.all.remove(id);
                 continue;
             }
@@ -138,7 +137,6 @@ impl Upstreams {
             socket,
             slot: worker.slot,
             life: worker.life,
-            instance: worker.instance,
             gauges: worker.gauges.clone(),
             owner: None,
             in_flight: false,

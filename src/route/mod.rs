@@ -41,7 +41,7 @@ pub enum Decision {
     /// No app has this route.
     NoApp,
     /// The app has no worker that can take it.
-    NoWorker { app: usize },
+    NoWorker,
 }
 
 /// The session tables, shared by all pool threads.
@@ -140,7 +140,7 @@ impl Router {
         };
         match balance::choose(entry, client, failed) {
             Some(worker) => Decision::Worker { app, worker, why },
-            None => Decision::NoWorker { app },
+            None => Decision::NoWorker,
         }
     }
 

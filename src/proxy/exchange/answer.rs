@@ -74,14 +74,7 @@ impl Exchange {
             self.read_heads(ctx, client, &partial)
         };
         partial.clear();
-        let tail = match result {
-            // What is left over is the beginning of the next head.
-            Ok(consumed) => consumed,
-            Err(outcome) => return Err(outcome),
-        };
-        if !tail.is_empty() {
-            partial.extend_from_slice(&tail);
-        }
+        partial.extend_from_slice(&result?);
         self.partial = partial;
         Ok(())
     }

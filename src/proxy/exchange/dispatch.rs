@@ -121,7 +121,7 @@ impl Exchange {
         let connected = self.connect(ctx, client, decision, fresh)?;
         if connected {
             self.waiting = None;
-            self.to_worker(ctx, bytes);
+            self.send_bytes(ctx, bytes);
         } else {
             let since_ms = self.waiting.map_or(ctx.now_ms, |w| w.since_ms);
             self.waiting = Some(Waiting {
@@ -150,7 +150,7 @@ impl Exchange {
             let (app, worker, why) = match decision {
                 Decision::Worker { app, worker, why } => (app, worker, why),
                 Decision::NoApp => return Err(Own::NoApp),
-                Decision::NoWorker { .. } | Decision::SessionGone => return Err(Own::NoWorker),
+                Decision::NoWorker | Decision::SessionGone => return Err(Own::NoWorker),
             };
             let roster = ctx.router.roster();
             let Some((entry, target)) = roster
@@ -243,7 +243,7 @@ impl Exchange {
 
     /// Sends bytes to the worker. A worker that does not read any more may have answered already,
     /// so an error ends the upload only; what the answer says is found when it is read.
-    pub(super) fn to_worker(&mut self, ctx: &mut Context, bytes: &[u8]) {
+    pub(super) fn send_bytes(&mut self, ctx: &mut Context, bytes: &[u8]) {
         let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) else {
             return;
         };

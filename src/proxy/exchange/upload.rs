@@ -80,9 +80,9 @@ impl Exchange {
             return self.refuse_upload(ctx, client, Own::BodyTooLarge);
         }
         if verbatim {
-            self.to_worker(ctx, got.get(..used).unwrap_or_default());
+            self.send_bytes(ctx, got.get(..used).unwrap_or_default());
         } else {
-            self.to_worker(ctx, &output);
+            self.send_bytes(ctx, &output);
         }
         ctx.output = output;
         Ok(())
