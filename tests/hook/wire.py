@@ -479,6 +479,28 @@ def a_request_on_its_way_into_a_drain_is_answered(bench):
     same(kept.recv(1), b"")
     same(worker.exit_code(), 0)
 
+    worker = bench.serve()
+    fresh = worker.connect()
+    worker.get()
+    worker.drain()
+    time.sleep(0.2)
+    if "connection: close" not in worker.get(client=fresh)[0].lower():
+        raise AssertionError("the answer to a request in a drain does not end the connection")
+    same(worker.exit_code(), 0)
+
+
+def a_drain_waits_for_no_tunnel(bench):
+    worker = bench.serve(HTTP + """
+server.on('upgrade', (req, socket) => socket.write('HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n'));
+""")
+    tunnel = worker.connect()
+    tunnel.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+    if not tunnel.recv(65536).startswith(b"HTTP/1.1 101 "):
+        raise AssertionError("no tunnel")
+    same(worker.told("STATS")["sockets"], 1)
+    worker.drain()
+    same(worker.exit_code(), 0)
+
 
 def an_app_with_ways_of_its_own_ends_itself(bench):
     worker = bench.serve(HTTP + """
@@ -548,7 +570,7 @@ const http = require('http');
 const {{ WebSocketServer }} = require({json.dumps(os.path.join(HERE, "node_modules/ws"))});
 const server = http.createServer((req, res) => res.end(req.socket.remoteAddress + ':' + req.socket.remotePort));
 new WebSocketServer({{ server }}).on('connection', (socket) => {{
-  socket.on('message', (data) => socket.send(data + '!'));
+  socket.on('message', (data) => server.getConnections((_, count) => socket.send(data + '!' + count)));
 }});
 server.listen(3001);
 """)
@@ -566,7 +588,7 @@ server.listen(3001);
     theirs.close()
     worker.told("TOOK", seq=17)
     data = b""
-    while b"\x81\x06hello!" not in data:
+    while b"\x81\x07hello!1" not in data:
         data += mine.recv(65536)
     if not data.startswith(b"HTTP/1.1 101 "):
         raise AssertionError(f"instead of 101: {data!r}")
@@ -693,16 +715,21 @@ process.send('ready');
 
 
 def threads_are_left_alone(bench):
-    worker = bench.serve(HTTP + """
+    worker = bench.start("""
 const { Worker } = require('worker_threads');
 new Worker(`
   const server = require('http').createServer().listen(0, '127.0.0.1', () => {
     require('worker_threads').parentPort.postMessage(server.address().port);
   });
-`, { eval: true }).on('message', (port) => process.send({ port }));
+`, { eval: true }).on('message', (port) => {
+  process.send({ port });
+  require('http').createServer((req, res) => res.end('main')).listen(3001);
+});
 """)
     if worker.wait(lambda message: "port" in message)["port"] == 4321:
         raise AssertionError("a thread was given our port")
+    worker.told("LISTENING")
+    same(worker.get()[1], b"main")
 
 
 STEPS = [
@@ -717,6 +744,7 @@ STEPS = [
     queued_connections_survive_a_crash,
     a_drain_finishes_what_is_in_flight,
     a_request_on_its_way_into_a_drain_is_answered,
+    a_drain_waits_for_no_tunnel,
     an_app_with_ways_of_its_own_ends_itself,
     closed_is_said_when_the_app_closes,
     it_ends_when_the_supervisor_is_gone,
