@@ -213,6 +213,16 @@ impl Exchange {
         Outcome::Parked
     }
 
+    /// The connection ends with this exchange, and the answer says so if its head is still to come.
+    pub fn make_last(&mut self, reason: CloseReason) {
+        match self.answer {
+            AnswerState::Awaited => {
+                self.last.get_or_insert(reason);
+            }
+            AnswerState::Body { .. } | AnswerState::Complete => {}
+        }
+    }
+
     fn finish(&self, client: &Client) -> Outcome {
         let silent = client.unread.is_empty() && !client.intake.readable;
         match (&self.upload, self.last) {

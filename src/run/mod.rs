@@ -54,6 +54,13 @@ pub fn run(plan: Plan) -> Result<(), String> {
     if let Some(path) = &plan.address_file {
         // Whoever waits for this file must not find the one of a run that was killed.
         let _ = std::fs::remove_file(path);
+        // It is written last of all: that it cannot be written must be told first.
+        if !path.parent().is_some_and(Path::is_dir) {
+            return Err(format!(
+                "cannot write {}: its folder is not there; choose another --address-file",
+                path.display()
+            ));
+        }
     }
     let board = Arc::new(Board::default());
     let mut server =

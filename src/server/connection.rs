@@ -103,6 +103,10 @@ impl Connection {
             let next = match &mut self.phase {
                 Phase::Idle | Phase::Head(_) => self.read_request(ctx, draining),
                 Phase::Exchange(exchange) => {
+                    // A client that is told keeps no connection that is about to end.
+                    if draining && self.client.unread.is_empty() {
+                        exchange.make_last(CloseReason::Shutdown);
+                    }
                     let outcome = exchange.drive(ctx, &mut self.client);
                     self.apply(ctx, outcome, draining)
                 }
