@@ -60,7 +60,9 @@ fn exchanges(connection: &mut Connection) -> io::Result<()> {
         };
         COUNTS.requests.fetch_add(1, Relaxed);
         let fate = pages::answer(connection, &mut request)?;
-        if fate == Fate::Close || !request.keeps_alive() {
+        // Who still waits for `100 Continue` may or may not send a body now: nobody can tell where
+        // the next request begins.
+        if fate == Fate::Close || !request.keeps_alive() || request.waits_for_continue() {
             finish(connection, &mut request);
             return Ok(());
         }

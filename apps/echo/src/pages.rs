@@ -28,6 +28,7 @@ const PAGES: &str = "\
 /stats                  connections, open, requests, left (clients that went before the end)
 /headers                the request head as it came
 /upload                 length and SHA-1 of the body
+/duplex                 the body, each piece sent back as it comes
 /reply-early            answers before it reads the body; then=close leaves the body unread
 /slow?ms=               answers after ms
 /hang                   never answers; ends when the client does
@@ -75,6 +76,7 @@ pub fn answer(connection: &mut Connection, request: &mut Request) -> io::Result<
             let (length, sum) = read_body(connection, request)?;
             answer::text(connection, request, &format!("{length} {sum}\n"))?;
         }
+        "duplex" => return duplex(connection, request),
         "reply-early" => return reply_early(connection, request),
         "slow" => {
             pause(request.number("ms", 1000));
@@ -148,6 +150,17 @@ fn stats(connection: &mut Connection, request: &Request) -> io::Result<()> {
         COUNTS.left.load(Relaxed)
     );
     answer::text(connection, request, &text)
+}
+
+fn duplex(connection: &mut Connection, request: &mut Request) -> io::Result<Fate> {
+    // The first piece is read before the head is written: `100 Continue` must not come after it.
+    let mut next = request.piece(connection)?;
+    let mut flow = Flow::begin(connection, request, &[("Content-Type", "text/plain")])?;
+    while let Some(piece) = next {
+        flow.piece(connection, &piece)?;
+        next = request.piece(connection)?;
+    }
+    end(flow, connection, "")
 }
 
 fn reply_early(connection: &mut Connection, request: &mut Request) -> io::Result<Fate> {
