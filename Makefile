@@ -12,6 +12,7 @@ NPM := $(shell command -v npm)
 
 # Apps with packages of their own; what they need is installed when their lock file changes.
 NODE_APPS := $(patsubst %/package-lock.json,%,$(wildcard apps/*/package-lock.json))
+TEST_NODE := $(patsubst %/package-lock.json,%,$(wildcard tests/package-lock.json tests/*/package-lock.json))
 NPM_CI := npm ci --omit=dev --no-audit --no-fund --loglevel=error --ignore-scripts
 
 .PHONY: build run test check static bench clean help apps test-packages musl
@@ -60,7 +61,7 @@ test-packages: apps
 else
 apps: $(NODE_APPS:%=%/node_modules/.installed)
 
-test-packages: tests/node_modules/.installed
+test-packages: $(TEST_NODE:%=%/node_modules/.installed)
 endif
 
 # npm leaves a half-written folder when it is interrupted; the stamp is what says that it is whole.

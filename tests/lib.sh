@@ -70,6 +70,14 @@ skip_rest() {
 
 say_where_it_fails() { trap 'note "line $LINENO: $BASH_COMMAND"' ERR; }
 say_where_it_fails
+# need_node [PACKAGES]: skips the rest without Node, or without what `make test` installs for it.
+need_node() {
+    command -v node >/dev/null || skip_rest "Node.js is not installed"
+    [ -d "$ROOT/apps/chat/node_modules/socket.io" ] || skip_rest "the packages of apps/chat are not installed (make apps)"
+    [ -d "$ROOT/tests/node_modules/ws" ] || skip_rest "the tests' packages are not installed (make test-packages)"
+    export NODE_PATH=$ROOT/tests/node_modules
+}
+
 trap 'finish $?' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -177,7 +185,7 @@ launch_sidekeeper() {
     SK_DIR=$TMP/$SK_COUNT
     LOG=$SK_DIR/log
     mkdir -p "$SK_DIR"
-    "$SIDEKEEPER" run --listen 127.0.0.1:0 --run-dir "$SK_DIR/run" --address-file "$SK_DIR/address" \
+    "$SIDEKEEPER" run --listen 127.0.0.1:0 --run-dir "${RUN_DIR:-$SK_DIR/run}" --address-file "$SK_DIR/address" \
         --log-level "${LOG_LEVEL:-debug}" "$@" >"$LOG" 2>&1 </dev/null &
     SK_PID=$!
 }
