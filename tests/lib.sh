@@ -29,6 +29,8 @@ newest_build() {
     echo "$ROOT/target/$found"
 }
 : "${SIDEKEEPER:=$(newest_build sidekeeper)}" "${RAW:=$(newest_build raw)}" "${ECHO_APP:=$(newest_build echo)}"
+# For this script alone: workers are to see what sidekeeper gives them and nothing of the tests.
+export -n SIDEKEEPER RAW ECHO_APP
 raw() { "$RAW" "$@"; }
 
 # ---- steps ---------------------------------------------------------------------------------------
