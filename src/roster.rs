@@ -100,6 +100,8 @@ pub struct App {
     pub session_cookies: Arc<[String]>,
     /// Seconds that a worker may be silent before the first byte of an answer; None: the default.
     pub answer_timeout: Option<std::time::Duration>,
+    /// Bytes of a request's body, 0: any; None: the default.
+    pub body_bytes_max: Option<u64>,
     pub workers: Vec<Worker>,
     /// The round-robin cursor; shared by all rosters that hold this app.
     pub turn: Arc<AtomicUsize>,

@@ -82,7 +82,7 @@ fn three_shapes_of_a_file() {
 fn our_own_keys_stand_beside_pm2s() {
     let entry = only(
         r#"[{"command": ["python3", "app.py", "{socket}"], "path": "/wsgi/", "host": ["A.test", "b.test"],
-            "workers": "max", "policy": "least-busy", "session_cookies": "connect.sid", "answer_timeout": 0.5,
+            "workers": "max", "policy": "least-busy", "session_cookies": "connect.sid", "answer_timeout": 0.5, "body_bytes_max": "10m",
             "port": 4000, "min_uptime": "10s", "exp_backoff_restart_delay": 200, "kill_timeout": 1600,
             "wait_ready": true, "listen_timeout": 3000, "stop_exit_codes": [0, 3]}]"#,
     );
@@ -92,6 +92,7 @@ fn our_own_keys_stand_beside_pm2s() {
     assert_eq!(entry.policy, crate::roster::Policy::LeastBusy);
     assert_eq!(entry.session_cookies, ["connect.sid"]);
     assert_eq!(entry.answer_timeout, Some(Duration::from_millis(500)));
+    assert_eq!(entry.body_bytes_max, Some(10 << 20));
     assert_eq!(entry.restart.min_uptime, Duration::from_secs(10));
     assert_eq!(entry.restart.delay_first, Duration::from_millis(200));
     assert_eq!(entry.restart.stop_exit_codes, [0, 3]);

@@ -7,7 +7,7 @@ use super::launch::Start;
 use super::shell;
 use super::source::Object;
 use super::suggest::nearest;
-use super::values::{Seconds, WorkerCount, digits_only};
+use super::values::{Bytes, Seconds, WorkerCount, digits_only};
 use crate::fleet::spec::RestartPolicy;
 use crate::roster::Policy;
 use serde_json::Value;
@@ -42,6 +42,7 @@ pub struct Entry {
     pub session_cookies: Vec<String>,
     pub answer_timeout: Option<Duration>,
     pub hand_off: bool,
+    pub body_bytes_max: Option<u64>,
     pub restart: RestartPolicy,
     pub wait_ready: bool,
     pub listen_timeout: Duration,
@@ -65,6 +66,7 @@ impl Default for Entry {
             session_cookies: Vec::new(),
             answer_timeout: None,
             hand_off: true,
+            body_bytes_max: None,
             restart: RestartPolicy::default(),
             wait_ready: false,
             listen_timeout: LISTEN_TIMEOUT,
@@ -102,6 +104,9 @@ impl Entry {
                 .value::<Seconds>(&["answer_timeout"])?
                 .map(|Seconds(time)| time),
             hand_off: object.flag(&["hand_off"], true)?,
+            body_bytes_max: object
+                .value::<Bytes>(&["body_bytes_max"])?
+                .map(|Bytes(number)| number),
             restart: read_restart(object)?,
             wait_ready: object.flag(&["wait_ready"], false)?,
             env,

@@ -60,6 +60,7 @@ pub fn settings(options: &Options, room: Room) -> Result<server::Settings, Confi
             .collect(),
         threads: usize_of(options.threads.map_or(room.cores, |Threads(number)| number)),
         connections_max,
+        connections_per_client_max: count(options.connections_per_client_max).unwrap_or(0),
         relay_threads_max: usize_of(
             options
                 .relay_threads_max

@@ -54,6 +54,7 @@ pub const KEYS: &[Key] = &[
     key("session_cookies", &["session_cookie"], Honoured, "names of cookies by which the app knows a session"),
     key("answer_timeout", &[], Honoured, "seconds a worker may be silent before 504; 0: no limit"),
     key("hand_off", &[], Honoured, "false: WebSockets are relayed and not handed to the Node worker; default: true"),
+    key("body_bytes_max", &[], Honoured, "longest request body of this app, such as \"10m\"; a longer one gets 413; 0: no limit"),
     // pm2's, honoured.
     key("name", &[], Honoured, "name of the app; default: the script's or folder's name"),
     key("script", &["exec"], Honoured, "file to start, or a program on the PATH such as npm"),

@@ -97,6 +97,8 @@ options! {
         "threads that copy WebSockets which stream, two each; beyond them the pool threads do";
     connections_max: Option<Count> = "N", default "", otherwise "as many as the descriptor limit carries",
         "client connections open at once; further ones get 503";
+    connections_per_client_max: Option<Count> = "N", default "", otherwise "no limit",
+        "of them, by one IPv4 address or IPv6 /64; further ones get 503; Unix-socket clients are not counted";
     tunnels_max: Option<Count> = "N", default "", otherwise "as many as connections",
         "tunnels (WebSockets) open at once; further ones get 503";
     sessions_max: Option<Count> = "N", default "1000000", otherwise "",

@@ -218,6 +218,7 @@ fn spec(
         session_cookies: entry.session_cookies,
         answer_timeout: entry.answer_timeout,
         hand_off: entry.hand_off,
+        body_bytes_max: entry.body_bytes_max,
         restart: entry.restart,
         wait_ready: entry.wait_ready,
         listen_timeout: entry.listen_timeout,

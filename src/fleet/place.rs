@@ -51,6 +51,7 @@ impl App {
             policy: self.spec.policy,
             session_cookies: Arc::clone(&self.session_cookies),
             answer_timeout: self.spec.answer_timeout,
+            body_bytes_max: self.spec.body_bytes_max,
             workers,
             turn: Arc::clone(&self.turn),
         }

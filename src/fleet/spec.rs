@@ -68,6 +68,8 @@ pub struct AppSpec {
     pub answer_timeout: Option<Duration>,
     /// WebSockets are handed to the worker's own process, if it has the hook.
     pub hand_off: bool,
+    /// Longest request body, 0: any; None: what holds for all.
+    pub body_bytes_max: Option<u64>,
     pub restart: RestartPolicy,
     /// Ready only after `process.send('ready')` as well. pm2 `wait_ready`.
     pub wait_ready: bool,

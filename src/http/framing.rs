@@ -350,22 +350,17 @@ pub fn transfer(
     if decoder.is_done() {
         return Ok(0);
     }
-    let mut ahead = decoder.clone();
-    let (mut used, mut payload) = (0, 0);
-    while let Some(step) = next(&mut ahead, input, used)? {
-        used += step.framing + step.data;
-        payload += step.data;
-    }
+    let payload = payload_bytes(decoder, input)?;
     let chunked = to == Framing::Chunked;
     if chunked && payload > 0 {
         push_hex(out, payload as u64);
         out.extend_from_slice(b"\r\n");
     }
-    let mut at = 0;
-    while let Some(step) = next(decoder, input, at)? {
-        let data = at + step.framing;
-        at = data + step.data;
-        out.extend_from_slice(input.get(data..at).unwrap_or_default());
+    let mut used = 0;
+    while let Some(step) = next(decoder, input, used)? {
+        let data = used + step.framing;
+        used = data + step.data;
+        out.extend_from_slice(input.get(data..used).unwrap_or_default());
     }
     if chunked && payload > 0 {
         out.extend_from_slice(b"\r\n");
@@ -374,6 +369,17 @@ pub fn transfer(
         out.extend_from_slice(b"0\r\n\r\n");
     }
     Ok(used)
+}
+
+/// How many bytes of `input` are payload. The decoder stays where it is.
+pub fn payload_bytes(decoder: &Decoder, input: &[u8]) -> Result<usize, Malformed> {
+    let mut ahead = decoder.clone();
+    let (mut used, mut payload) = (0, 0);
+    while let Some(step) = next(&mut ahead, input, used)? {
+        used += step.framing + step.data;
+        payload += step.data;
+    }
+    Ok(payload)
 }
 
 /// The next step that takes anything.

@@ -55,6 +55,8 @@ pub struct Exchange {
     /// The client has not kept up: smaller reads keep less waiting for it.
     slow: bool,
     answer_timeout: Duration,
+    /// Bytes of the request's body; 0: any.
+    body_bytes_max: u64,
     /// When a byte last moved.
     progress_ms: u64,
 }
@@ -71,7 +73,7 @@ const ASK_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 enum Upload {
-    /// Body bytes are still to come; `taken` have come.
+    /// Body bytes are still to come; `taken` have come, if their number is limited.
     Body {
         decoder: Decoder,
         to: Framing,
@@ -115,6 +117,7 @@ impl Default for Exchange {
             reusable: false,
             slow: false,
             answer_timeout: Duration::ZERO,
+            body_bytes_max: 0,
             progress_ms: 0,
         }
     }
@@ -166,6 +169,7 @@ impl Exchange {
             },
             lesson: Lesson::of(request),
             answer_timeout: ctx.settings.answer_timeout,
+            body_bytes_max: ctx.settings.body_bytes_max,
             progress_ms: ctx.now_ms,
             kept,
             partial,

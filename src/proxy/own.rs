@@ -18,6 +18,8 @@ pub enum Own {
     NoWorker,
     /// Every worker that could take it has a full backlog, or we are out of descriptors.
     Full,
+    /// As many connections are open as may be, or as one client may have.
+    ConnectionsMax,
     /// As many tunnels are open as may be.
     TunnelsMax,
     /// The request's body is larger than it may be.
@@ -42,7 +44,7 @@ impl Own {
             Own::FinalRecipient { options: true } => 200,
             Own::FinalRecipient { options: false } => 405,
             Own::NoApp => 404,
-            Own::NoWorker | Own::Full | Own::TunnelsMax => 503,
+            Own::NoWorker | Own::Full | Own::ConnectionsMax | Own::TunnelsMax => 503,
             Own::BodyTooLarge => 413,
             Own::HeadTooSlow | Own::BodyTooSlow => 408,
             Own::WorkerBroke(_) => 502,
@@ -60,6 +62,7 @@ impl Own {
             Own::NoApp => "no app has this route",
             Own::NoWorker => "no worker is up",
             Own::Full => "every worker's backlog is full",
+            Own::ConnectionsMax => "too many connections are open",
             Own::TunnelsMax => "too many tunnels are open",
             Own::BodyTooLarge => "the body is larger than --body-bytes-max",
             Own::BodyTooSlow => "the body stopped for longer than --body-timeout",
@@ -86,7 +89,7 @@ impl Own {
             Own::FinalRecipient { options: false } => {
                 reply::write_final_recipient(out, &Method::Trace, &answer(None));
             }
-            Own::NoWorker | Own::Full | Own::TunnelsMax => {
+            Own::NoWorker | Own::Full | Own::ConnectionsMax | Own::TunnelsMax => {
                 reply::write(out, &answer(Some(RETRY_AFTER_SECS)));
             }
             Own::Refused(..)

@@ -97,6 +97,7 @@ mod tests {
             policy,
             session_cookies: Arc::new([]),
             answer_timeout: None,
+            body_bytes_max: None,
             workers: workers
                 .iter()
                 .zip(0..)

@@ -93,6 +93,7 @@ mod tests {
             policy: Default::default(),
             session_cookies: Arc::new([]),
             answer_timeout: None,
+            body_bytes_max: None,
             workers: Vec::new(),
             turn: Default::default(),
         }

@@ -2,6 +2,7 @@
 
 use super::connection::Counted;
 use super::pool::{Mailbox, Message};
+use super::tally::{Seat, Tally};
 use crate::gauges::FrontGauges;
 use crate::http::head::{Delivery, Version};
 use crate::proxy::Own;
@@ -14,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -111,9 +112,77 @@ pub struct Desk {
     pub mailboxes: Vec<Arc<Mailbox>>,
     pub front: Arc<FrontGauges>,
     pub connections_max: u32,
+    /// None: a client may have any number of connections.
+    pub tally: Option<Arc<Tally>>,
+    /// Connections over a limit that are being told so.
+    pub turned_away: Arc<AtomicU32>,
     /// Whose turn it is in the pool.
     pub turn: AtomicUsize,
     pub closing: AtomicBool,
+}
+
+/// Why a connection is not served.
+enum Refusal {
+    ConnectionsMax(u32),
+    PerClientMax(SocketAddr, u32),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::ConnectionsMax(max) => {
+                write!(
+                    f,
+                    "{max} connections are open: new ones get 503 (--connections-max)"
+                )
+            }
+            Refusal::PerClientMax(address, max) => write!(
+                f,
+                "{} has {max} connections open: more get 503 (--connections-per-client-max)",
+                address.ip()
+            ),
+        }
+    }
+}
+
+impl Desk {
+    /// A place for one more connection. Clients of a Unix socket have no address to be counted by.
+    fn admit(&self, address: Option<SocketAddr>) -> Result<Option<Seat>, Refusal> {
+        if self.front.connections.load(Relaxed) >= self.connections_max {
+            return Err(Refusal::ConnectionsMax(self.connections_max));
+        }
+        let (Some(tally), Some(address)) = (&self.tally, address) else {
+            return Ok(None);
+        };
+        match tally.admit(address) {
+            Some(seat) => Ok(Some(seat)),
+            None => Err(Refusal::PerClientMax(address, tally.per_client_max())),
+        }
+    }
+
+    /// Gives a pool thread something to do, each in its turn.
+    fn post(&self, message: Message) {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let place = turn.checked_rem(self.mailboxes.len());
+        if let Some(mailbox) = place.and_then(|p| self.mailboxes.get(p)) {
+            mailbox.post(message);
+        }
+    }
+
+    /// Tells a client that it cannot be served now. A pool thread sees to it that the client can
+    /// read the answer before the close; when too many are being told, the rest get it as it is.
+    fn turn_away(&self, socket: OwnedFd, address: Option<SocketAddr>) {
+        self.front.refused.fetch_add(1, Relaxed);
+        if self.turned_away.load(Relaxed) >= TURNED_AWAY_MAX {
+            return refuse(&socket);
+        }
+        let counted = Counted::turned_away(self.turned_away.clone());
+        self.post(Message::TurnedAway {
+            socket,
+            address,
+            counted,
+        });
+    }
 }
 
 /// A running acceptor.
@@ -126,6 +195,9 @@ pub struct Acceptor {
 /// Waits after a failed accept: they grow while it goes on failing.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// Connections over a limit that are listened to while they read their 503. They come on top of
+/// the limit, out of the descriptors that are not there for clients.
+const TURNED_AWAY_MAX: u32 = 64;
 /// Between two lines about the same trouble.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -171,24 +243,19 @@ fn run(listener: &Listener, desk: &Desk) {
         match listener.accept() {
             Ok((socket, address)) => {
                 back_off = BACK_OFF_FIRST;
-                if desk.front.connections.load(Relaxed) >= desk.connections_max {
-                    desk.front.refused.fetch_add(1, Relaxed);
-                    say(&format_args!(
-                        "{} connections are open: new ones get 503 (--connections-max)",
-                        desk.connections_max
-                    ));
-                    refuse(&socket);
-                    continue;
-                }
-                let counted = Counted::new(desk.front.clone());
-                let turn = desk.turn.fetch_add(1, Relaxed);
-                let place = turn.checked_rem(desk.mailboxes.len());
-                if let Some(mailbox) = place.and_then(|p| desk.mailboxes.get(p)) {
-                    mailbox.post(Message::Accepted {
-                        socket,
-                        address,
-                        counted,
-                    });
+                match desk.admit(address) {
+                    Ok(seat) => {
+                        let counted = Counted::new(desk.front.clone(), seat);
+                        desk.post(Message::Accepted {
+                            socket,
+                            address,
+                            counted,
+                        });
+                    }
+                    Err(refusal) => {
+                        say(&refusal);
+                        desk.turn_away(socket, address);
+                    }
                 }
             }
             Err(_) if desk.closing.load(Relaxed) => break,
@@ -215,7 +282,7 @@ fn refuse(socket: &OwnedFd) {
         head: false,
         date: None,
     };
-    Own::Full.write(&mut answer, &how);
+    Own::ConnectionsMax.write(&mut answer, &how);
     let _ = socket::send(socket.as_fd(), &answer);
     socket::shutdown(socket.as_fd(), End::Write);
 }

@@ -8,6 +8,7 @@
 //! The outcome of whatever is driven is turned into the next phase, or into the connection's
 //! [`Fate`], in one place: [`Connection::apply`].
 
+use super::tally::Seat;
 use crate::gauges::FrontGauges;
 use crate::http::head::{self, Delivery, Version};
 use crate::proxy::{
@@ -17,7 +18,7 @@ use crate::sys::socket::{self, End};
 use log::debug;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// See the module's text.
@@ -67,21 +68,40 @@ pub enum Fate {
 /// A client that goes on sending after our last answer is listened to for this long.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Steps of one connection before others of its thread have their turn: a client that sends
+/// without a pause must not keep the thread to itself.
+const TURNS_MAX: usize = 64;
+
 /// Counts a connection for as long as it lives. The acceptor makes it.
 #[derive(Debug)]
-pub struct Counted(Arc<FrontGauges>);
+pub enum Counted {
+    Served {
+        front: Arc<FrontGauges>,
+        _seat: Option<Seat>,
+    },
+    /// One over a limit, which gets its 503.
+    TurnedAway(Arc<AtomicU32>),
+}
 
 impl Counted {
-    pub fn new(front: Arc<FrontGauges>) -> Self {
+    pub fn new(front: Arc<FrontGauges>, seat: Option<Seat>) -> Self {
         front.connections.fetch_add(1, Relaxed);
         front.accepted.fetch_add(1, Relaxed);
-        Counted(front)
+        Counted::Served { front, _seat: seat }
+    }
+
+    pub fn turned_away(gauge: Arc<AtomicU32>) -> Self {
+        gauge.fetch_add(1, Relaxed);
+        Counted::TurnedAway(gauge)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
+        match self {
+            Counted::Served { front, .. } => front.connections.fetch_sub(1, Relaxed),
+            Counted::TurnedAway(gauge) => gauge.fetch_sub(1, Relaxed),
+        };
     }
 }
 
@@ -99,7 +119,7 @@ impl Connection {
 
     /// Does all that can be done now. `draining`: no further request is wanted.
     pub fn drive(&mut self, ctx: &mut Context, draining: bool) -> Fate {
-        loop {
+        for _ in 0..TURNS_MAX {
             let next = match &mut self.phase {
                 Phase::Idle | Phase::Head(_) => self.read_request(ctx, draining),
                 Phase::Exchange(exchange) => {
@@ -120,6 +140,12 @@ impl Connection {
                 return fate;
             }
         }
+        Fate::Yield
+    }
+
+    /// Tells a client that came over a limit that it cannot be served now.
+    pub fn turn_away(&mut self, ctx: &mut Context) {
+        self.refuse(ctx, Own::ConnectionsMax);
     }
 
     /// Turns an outcome into the next phase (None: drive on) or into the connection's fate.
@@ -271,14 +297,16 @@ impl Connection {
             socket::shutdown(self.client.socket.as_fd(), End::Write);
         }
         let mut input = std::mem::take(&mut ctx.input);
-        let fate = loop {
+        let mut fate = Fate::Yield;
+        for _ in 0..TURNS_MAX {
             match self.client.recv(&mut input) {
-                Ok(None) if self.client.gone => break CLOSED,
-                Ok(None) => break Fate::Park,
-                Ok(Some(0)) | Err(_) => break CLOSED,
-                Ok(Some(_)) => {}
+                Ok(None) if self.client.gone => fate = CLOSED,
+                Ok(None) => fate = Fate::Park,
+                Ok(Some(0)) | Err(_) => fate = CLOSED,
+                Ok(Some(_)) => continue,
             }
-        };
+            break;
+        }
         ctx.input = input;
         fate
     }
@@ -329,7 +357,7 @@ impl Connection {
     /// Whether it has nothing to finish when no further request is wanted.
     pub fn is_idle(&self) -> bool {
         match self.phase {
-            Phase::Idle => !self.client.intake.readable,
+            Phase::Idle => !self.client.intake.readable && self.client.unread.is_empty(),
             Phase::Head(_) | Phase::Exchange(_) | Phase::Tunnel(_) | Phase::Lingering { .. } => {
                 false
             }

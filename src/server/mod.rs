@@ -4,6 +4,7 @@ mod accept;
 mod connection;
 mod pool;
 mod relay;
+mod tally;
 mod timers;
 
 pub use accept::ListenAddr;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
+use tally::Tally;
 
 /// What the server is asked to be.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Settings {
     pub threads: usize,
     /// Client connections open at once. Beyond: 503.
     pub connections_max: u32,
+    /// Of them, by one IPv4 address or IPv6 /64 network; 0: any. Beyond: 503.
+    pub connections_per_client_max: u32,
     /// Relay threads at once; two for each tunnel that streams. Beyond: the pool copies.
     pub relay_threads_max: usize,
     /// Sessions remembered, of each kind.
@@ -119,6 +123,9 @@ impl Server {
             mailboxes: pool.mailboxes(),
             front: self.front.clone(),
             connections_max: self.settings.connections_max,
+            tally: (self.settings.connections_per_client_max > 0)
+                .then(|| Arc::new(Tally::new(self.settings.connections_per_client_max))),
+            turned_away: Arc::default(),
             turn: Default::default(),
             closing: Default::default(),
         });

@@ -31,6 +31,12 @@ pub enum Message {
         address: Option<SocketAddr>,
         counted: Counted,
     },
+    /// A client has been accepted that is over a limit.
+    TurnedAway {
+        socket: OwnedFd,
+        address: Option<SocketAddr>,
+        counted: Counted,
+    },
     /// A relayed tunnel is quiet.
     Quiet(Returned),
     /// A worker has not taken a connection that was offered to it.
@@ -270,6 +276,11 @@ impl PoolThread {
                 address,
                 counted,
             } => self.accept(socket, address, counted),
+            Message::TurnedAway {
+                socket,
+                address,
+                counted,
+            } => self.turn_away(socket, address, counted),
             Message::Quiet(returned) => self.take_back(returned),
             Message::NotTaken(connection) => self.begin_anew(connection),
             Message::Drain => {
@@ -287,6 +298,14 @@ impl PoolThread {
     fn accept(&mut self, socket: OwnedFd, address: Option<SocketAddr>, counted: Counted) {
         let client = Client::new(socket, address, 0);
         let connection = Connection::new(client, counted, self.ctx.now_ms);
+        self.watch(Box::new(connection));
+    }
+
+    /// Tells a client over a limit so, and listens until it has read that.
+    fn turn_away(&mut self, socket: OwnedFd, address: Option<SocketAddr>, counted: Counted) {
+        let client = Client::new(socket, address, CLIENT);
+        let mut connection = Connection::new(client, counted, self.ctx.now_ms);
+        connection.turn_away(&mut self.ctx);
         self.watch(Box::new(connection));
     }
 

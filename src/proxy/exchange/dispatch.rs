@@ -1,8 +1,8 @@
 //! The way to a worker: routes a request, connects, sends its head, and sends it once more where
 //! that is safe.
 
-use super::{Exchange, Upload, Waiting};
-use crate::http::framing::{self, Framing};
+use super::{Exchange, Upload, Waiting, upload};
+use crate::http::framing::{self, Framing, Malformed};
 use crate::http::head::{ClientSide, Method, Request};
 use crate::proxy::{Client, Context, HandOff, Own, deadline_ms};
 use crate::roster::{Door, Slot};
@@ -27,13 +27,6 @@ impl Exchange {
                 options: matches!(request.method, Method::Options),
             });
         }
-        let body_max = ctx.settings.body_bytes_max;
-        if let Framing::Length(length) = request.framing
-            && body_max > 0
-            && length > body_max
-        {
-            return Err(Own::BodyTooLarge);
-        }
         if request.websocket
             && ctx.settings.tunnels_max > 0
             && ctx.front.tunnels.load(Relaxed) >= ctx.settings.tunnels_max
@@ -51,6 +44,7 @@ impl Exchange {
                 upgrade: request.websocket,
             });
         }
+        self.body_limit(ctx, &decision, request.framing)?;
         self.repeatable = repeatable;
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
@@ -84,6 +78,24 @@ impl Exchange {
         sent
     }
 
+    /// Takes the app's own limit for bodies, and refuses one that says it is longer.
+    fn body_limit(&mut self, ctx: &Context, to: &Decision, framing: Framing) -> Result<(), Own> {
+        let app = match to {
+            Decision::Worker { app, .. } | Decision::NoWorker { app } => Some(*app),
+            Decision::NoApp | Decision::SessionGone => None,
+        };
+        let own = app.and_then(|app| ctx.router.roster().apps.get(app)?.body_bytes_max);
+        if let Some(max) = own {
+            self.body_bytes_max = max;
+        }
+        match framing {
+            Framing::Length(length) if self.body_bytes_max > 0 && length > self.body_bytes_max => {
+                Err(Own::BodyTooLarge)
+            }
+            Framing::Length(_) | Framing::Empty | Framing::Chunked | Framing::UntilClose => Ok(()),
+        }
+    }
+
     /// Puts what has come of the body behind the head, as it is framed for the worker.
     fn first_body_bytes(
         &mut self,
@@ -93,9 +105,9 @@ impl Exchange {
     ) -> Result<(), Own> {
         let used = match &mut self.upload {
             Upload::Body { decoder, to, taken } => {
-                let used = framing::transfer(decoder, *to, rest, output)
-                    .map_err(|malformed| Own::Refused(400, malformed.reason()))?;
-                *taken = used as u64;
+                let refused = |malformed: Malformed| Own::Refused(400, malformed.reason());
+                *taken = upload::within(decoder, *taken, rest, self.body_bytes_max)?;
+                let used = framing::transfer(decoder, *to, rest, output).map_err(refused)?;
                 if decoder.is_done() {
                     self.upload = Upload::Done;
                 }

@@ -1,8 +1,23 @@
 //! The request's body on its way to the worker.
 
 use super::{AnswerState, Exchange, Step, Upload};
-use crate::http::framing;
+use crate::http::framing::{self, Decoder};
 use crate::proxy::{Client, CloseReason, Context, Outcome, Own};
+
+/// Counts the payload in `got` on top of what was `taken`, and refuses what exceeds `max` before
+/// any of it goes on. Without a limit nothing is counted.
+pub(super) fn within(decoder: &Decoder, taken: u64, got: &[u8], max: u64) -> Result<u64, Own> {
+    if max == 0 {
+        return Ok(taken);
+    }
+    let payload = framing::payload_bytes(decoder, got)
+        .map_err(|malformed| Own::Refused(400, malformed.reason()))?;
+    let taken = taken.saturating_add(payload as u64);
+    if taken > max {
+        return Err(Own::BodyTooLarge);
+    }
+    Ok(taken)
+}
 
 impl Exchange {
     pub(super) fn upload_step(
@@ -54,6 +69,10 @@ impl Exchange {
         let Upload::Body { decoder, to, taken } = &mut self.upload else {
             return Ok(());
         };
+        match within(decoder, *taken, got, self.body_bytes_max) {
+            Ok(now) => *taken = now,
+            Err(own) => return self.refuse_upload(ctx, client, own),
+        }
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
         let (used, verbatim) = match framing::verbatim(decoder, *to, got) {
@@ -67,17 +86,11 @@ impl Exchange {
                 return self.refuse_upload(ctx, client, Own::Refused(400, malformed.reason()));
             }
         };
-        *taken = taken.saturating_add(used as u64);
-        let too_large = ctx.settings.body_bytes_max > 0 && *taken > ctx.settings.body_bytes_max;
         if decoder.is_done() {
             self.upload = Upload::Done;
             client
                 .unread
                 .extend_from_slice(got.get(used..).unwrap_or_default());
-        }
-        if too_large {
-            ctx.output = output;
-            return self.refuse_upload(ctx, client, Own::BodyTooLarge);
         }
         if verbatim {
             self.send_bytes(ctx, got.get(..used).unwrap_or_default());
