@@ -63,6 +63,11 @@ impl Client {
         self.outbox.send(self.socket.as_fd(), bytes)
     }
 
+    /// Whether the client has taken anything since we last looked.
+    pub fn takes(&mut self) -> bool {
+        self.outbox.peer_takes(self.socket.as_fd())
+    }
+
     /// Sends what is kept.
     pub fn flush(&mut self) -> io::Result<usize> {
         self.outbox.flush(self.socket.as_fd())

@@ -345,8 +345,22 @@ impl Exchange {
             return self.drive(ctx, client);
         }
         if !client.outbox.is_empty() {
+            if client.takes() {
+                self.progress_ms = ctx.now_ms;
+                return Outcome::Parked;
+            }
             return self.abandon(ctx, CloseReason::WriteTimeout);
         }
+        let stuck_worker = match self.upstream.and_then(|id| ctx.upstreams.get(id)) {
+            Some(upstream) if !upstream.outbox.is_empty() => {
+                if upstream.takes() {
+                    self.progress_ms = ctx.now_ms;
+                    return Outcome::Parked;
+                }
+                true
+            }
+            Some(_) | None => false,
+        };
         let patience = deadline_ms(
             client
                 .half_closed_ms
@@ -357,10 +371,6 @@ impl Exchange {
         if client.half_closed_ms.is_some() && ctx.now_ms >= patience {
             return self.abandon(ctx, CloseReason::ClientLeft);
         }
-        let stuck_worker = self
-            .upstream
-            .and_then(|id| ctx.upstreams.get(id))
-            .is_some_and(|u| !u.outbox.is_empty());
         match (&self.answer, &self.upload) {
             (AnswerState::Awaited, Upload::Body { .. }) if !stuck_worker => {
                 self.answer_ourselves(ctx, client, Own::BodyTooSlow);

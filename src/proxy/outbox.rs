@@ -10,6 +10,8 @@ use std::os::fd::BorrowedFd;
 pub struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
+    /// What the kernel still held for the peer when we last looked.
+    untaken: usize,
 }
 
 impl Outbox {
@@ -30,6 +32,7 @@ impl Outbox {
         };
         if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
             self.bytes.extend_from_slice(rest);
+            self.peer_takes(fd);
         }
         Ok(sent)
     }
@@ -41,7 +44,11 @@ impl Outbox {
             match socket::send(fd, rest) {
                 Ok(sent) => self.sent += sent,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(self.sent - before);
+                    let taken = self.sent - before;
+                    if taken > 0 {
+                        self.peer_takes(fd);
+                    }
+                    return Ok(taken);
                 }
                 Err(e) => return Err(e),
             }
@@ -51,15 +58,31 @@ impl Outbox {
         Ok(taken)
     }
 
+    /// Whether the peer has taken anything since we last looked. A socket becomes writable only when
+    /// a good part of its buffer is free, which takes a slow peer longer than it may be silent: so
+    /// before one is cut off, the kernel is asked.
+    pub fn peer_takes(&mut self, fd: BorrowedFd<'_>) -> bool {
+        let Ok(untaken) = socket::untaken(fd) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut self.untaken, untaken);
+        untaken < before
+    }
+
     /// Takes the waiting bytes out, for a relay thread to send.
     pub fn take(&mut self) -> Vec<u8> {
-        let Outbox { mut bytes, sent } = std::mem::take(self);
+        let Outbox {
+            mut bytes, sent, ..
+        } = std::mem::take(self);
         bytes.drain(..sent);
         bytes
     }
 
     /// Bytes that have to go out before anything else.
     pub fn holding(bytes: Vec<u8>) -> Self {
-        Outbox { bytes, sent: 0 }
+        Outbox {
+            bytes,
+            ..Outbox::default()
+        }
     }
 }

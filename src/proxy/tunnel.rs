@@ -183,6 +183,19 @@ impl Tunnel {
         deadline_ms(self.active_ms, timeout)
     }
 
+    /// The deadline has passed: it is over, unless a slow side has taken something all the same.
+    pub fn expire(&mut self, ctx: &mut Context, client: &mut Client) -> Outcome {
+        let mut moves = !client.outbox.is_empty() && client.takes();
+        if let Some(upstream) = ctx.upstreams.get(self.upstream) {
+            moves |= !upstream.outbox.is_empty() && upstream.takes();
+        }
+        if !moves {
+            return Outcome::Close(CloseReason::TunnelIdle);
+        }
+        self.active_ms = ctx.now_ms;
+        Outcome::Parked
+    }
+
     /// Resets the worker's side; the outcome resets the client's.
     fn broken(&self, ctx: &mut Context) -> Outcome {
         if let Some(upstream) = ctx.upstreams.get(self.upstream) {

@@ -38,6 +38,11 @@ impl Upstream {
         self.intake.recv(self.socket.as_fd(), buf)
     }
 
+    /// Whether the worker has taken anything since we last looked.
+    pub fn takes(&mut self) -> bool {
+        self.outbox.peer_takes(self.socket.as_fd())
+    }
+
     /// Sends what is kept.
     pub fn flush(&mut self) -> io::Result<usize> {
         self.outbox.flush(self.socket.as_fd())

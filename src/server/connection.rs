@@ -349,7 +349,10 @@ impl Connection {
                     None => self.drive(ctx, draining),
                 }
             }
-            Phase::Tunnel(_) => Fate::Close(CloseReason::TunnelIdle),
+            Phase::Tunnel(tunnel) => {
+                let outcome = tunnel.expire(ctx, &mut self.client);
+                self.apply(ctx, outcome, draining).unwrap_or(Fate::Yield)
+            }
             Phase::Lingering { .. } => Fate::Close(CloseReason::Refused),
         }
     }

@@ -410,7 +410,8 @@ impl Write for DeadlineWriter<'_> {
 
 impl DeadlineWriter<'_> {
     fn write_when_ready(&self, bytes: &[u8]) -> io::Result<usize> {
-        let began = Instant::now();
+        let mut began = Instant::now();
+        let mut untaken = socket::untaken(self.fd)?;
         let timeout = self.relayed.write_timeout;
         loop {
             if !socket::wait_ready(self.fd, true, GLANCE)? {
@@ -425,6 +426,12 @@ impl DeadlineWriter<'_> {
                 Err(e) => return Err(e),
             }
             if !timeout.is_zero() && began.elapsed() >= timeout {
+                // A slow reader frees the buffer long before the socket counts as writable.
+                let now = socket::untaken(self.fd)?;
+                if now < std::mem::replace(&mut untaken, now) {
+                    began = Instant::now();
+                    continue;
+                }
                 return Err(io::Error::from(io::ErrorKind::TimedOut));
             }
         }

@@ -148,6 +148,15 @@ fn unix_socket(flags: libc::c_int) -> io::Result<OwnedFd> {
     }
 }
 
+/// Bytes that were sent and that the peer has not taken: for TCP not acknowledged (tcp(7)), for a
+/// Unix socket not read.
+pub fn untaken(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the pointer is to a live integer, which the call fills in.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// Connects to a Unix socket without ever waiting: a listener whose backlog is full answers
 /// `WouldBlock` at once (unix(7)), one that is gone `ConnectionRefused` or `NotFound`.
 pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
