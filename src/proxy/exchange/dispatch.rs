@@ -81,8 +81,8 @@ impl Exchange {
     /// Takes the app's own limit for bodies, and refuses one that says it is longer.
     fn body_limit(&mut self, ctx: &Context, to: &Decision, framing: Framing) -> Result<(), Own> {
         let app = match to {
-            Decision::Worker { app, .. } | Decision::NoWorker { app } => Some(*app),
-            Decision::NoApp | Decision::SessionGone => None,
+            Decision::Worker { app, .. } => Some(*app),
+            Decision::NoApp | Decision::NoWorker | Decision::SessionGone => None,
         };
         let own = app.and_then(|app| ctx.router.roster().apps.get(app)?.body_bytes_max);
         if let Some(max) = own {
