@@ -173,8 +173,14 @@ impl Connection {
 
     fn enter(&mut self, ctx: &mut Context, next: Phase) {
         self.since_ms = ctx.now_ms;
-        if let Phase::Exchange(exchange) = std::mem::replace(&mut self.phase, next) {
-            ctx.recycle(exchange);
+        match std::mem::replace(&mut self.phase, next) {
+            Phase::Exchange(mut exchange) => {
+                exchange.cancel(ctx);
+                ctx.recycle(exchange);
+            }
+            // Its connection to the worker belongs to the context, and would stay open in there.
+            Phase::Tunnel(tunnel) => ctx.upstreams.close(tunnel.upstream),
+            Phase::Idle | Phase::Head(_) | Phase::Lingering { .. } => {}
         }
     }
 
