@@ -66,7 +66,7 @@ pub const KEYS: &[Key] = &[
     key("env", &[], Honoured, "environment variables; env_NAME comes on top with --env NAME"),
     key("port", &[], Honoured, "what PORT and {port} say; the real socket is ours"),
     key("min_uptime", &[], Honoured, "ms, or \"10s\": a life that ends before this is a failed start"),
-    key("max_restarts", &[], Honoured, "failed starts in a row after which the pace gets slow, never a final stop"),
+    key("max_restarts", &[], Honoured, "failed starts in a row after which a worker is errored: tried every 30 s, never given up; default: 6"),
     key("restart_delay", &[], Honoured, "ms before every restart"),
     key("exp_backoff_restart_delay", &[], Honoured, "ms before the first restart after a failed start; doubles from there"),
     key("kill_timeout", &[], Honoured, "ms between the polite stop and SIGKILL"),

@@ -41,7 +41,7 @@ impl Default for RestartPolicy {
     fn default() -> Self {
         RestartPolicy {
             min_uptime: Duration::from_secs(1),
-            max_restarts: 16,
+            max_restarts: 6,
             restart_delay: Duration::ZERO,
             delay_first: Duration::from_millis(100),
             delay_max: Duration::from_secs(15),
