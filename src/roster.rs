@@ -56,6 +56,36 @@ pub trait Door: Send + Sync + fmt::Debug {
     fn offer(&self, offer: Offer) -> Result<(), Offer>;
 }
 
+/// How the connections of a worker that leaves are spread over time: each has a moment of its own, so
+/// that their clients come back one by one and not all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// When it began, in milliseconds of `CLOCK_MONOTONIC`.
+    pub began_ms: u64,
+    /// Over how long it is spread.
+    pub spread_ms: u64,
+    /// The worker cannot end its WebSockets itself: whoever relays them does.
+    pub by_relay: bool,
+}
+
+impl Drain {
+    /// When a connection or session has to go; `lot` is any number that is its own.
+    pub fn due_ms(&self, lot: u64) -> u64 {
+        // The high half of a product of two 64-bit numbers: `lot` scaled to the spread.
+        let part = (u128::from(mixed(lot)) * u128::from(self.spread_ms)) >> 64;
+        self.began_ms
+            .saturating_add(u64::try_from(part).unwrap_or(self.spread_ms))
+    }
+}
+
+/// The finalizer of SplitMix64: every input bit changes half of the output bits.
+pub fn mixed(mut x: u64) -> u64 {
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
 /// One worker as the request threads see it.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -67,6 +97,8 @@ pub struct Worker {
     /// Path of the worker's Unix socket.
     pub socket: Arc<Path>,
     pub availability: Availability,
+    /// Some if it is `Draining`.
+    pub drain: Option<Drain>,
     pub gauges: Arc<WorkerGauges>,
     /// None: WebSockets are relayed.
     pub door: Option<Arc<dyn Door>>,
@@ -78,6 +110,8 @@ pub enum Policy {
     #[default]
     RoundRobin,
     LeastBusy,
+    /// Two by lot, then the less busy one.
+    RandomTwo,
     IpHash,
 }
 
@@ -125,11 +159,21 @@ impl Roster {
     }
 }
 
+/// Wakes one that waits and would not look at the board otherwise. Must not wait itself.
+pub type Bell = Box<dyn Fn() + Send>;
+
 /// Where the supervisor publishes and the request threads look.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Board {
     version: AtomicU64,
     current: Mutex<Arc<Roster>>,
+    bells: Mutex<Vec<Bell>>,
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Board(version {})", self.version.load(Ordering::Relaxed))
+    }
 }
 
 impl Board {
@@ -137,6 +181,18 @@ impl Board {
     pub fn publish(&self, roster: Roster) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);
         self.version.fetch_add(1, Ordering::Release);
+        for bell in self.bells().iter() {
+            bell();
+        }
+    }
+
+    /// Has `bell` called after each change from now on.
+    pub fn ring_at_change(&self, bell: Bell) {
+        self.bells().push(bell);
+    }
+
+    fn bells(&self) -> std::sync::MutexGuard<'_, Vec<Bell>> {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The roster of this moment.
@@ -187,6 +243,25 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drain_is_spread_over_its_time() {
+        let drain = Drain {
+            began_ms: 1000,
+            spread_ms: 400,
+            by_relay: true,
+        };
+        let mut quarters = [0; 4];
+        for lot in 0..4000 {
+            let due_ms = drain.due_ms(lot);
+            assert!((1000..1400).contains(&due_ms));
+            quarters[usize::try_from(due_ms - 1000).expect("small") / 100] += 1;
+        }
+        assert!(
+            quarters.iter().all(|n| (900..1100).contains(n)),
+            "{quarters:?}"
+        );
+    }
 
     #[test]
     fn a_view_takes_a_new_roster_once() {

@@ -21,6 +21,12 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between the polite stop and SIGKILL, if the app does not say itself. What was in flight has
 /// been finished by the front before; this is for the app's own closing.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// WebSockets and sessions that a leaving worker gives up a second, if the app does not say itself:
+/// what their clients' new handshakes cost must stay small beside the work of the others.
+const DRAIN_RATE: u32 = 100;
+/// How long a leaving worker's clients may stay, if the app does not say itself: longer than a long
+/// poll of engine.io, which is held for 25 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest name of an app; it becomes a part of socket paths, which are short.
 const NAME_BYTES_MAX: usize = 40;
 
@@ -43,6 +49,8 @@ pub struct Entry {
     pub answer_timeout: Option<Duration>,
     pub hand_off: bool,
     pub body_bytes_max: Option<u64>,
+    pub drain_rate: u32,
+    pub drain_timeout: Duration,
     pub restart: RestartPolicy,
     pub wait_ready: bool,
     pub listen_timeout: Duration,
@@ -67,6 +75,8 @@ impl Default for Entry {
             answer_timeout: None,
             hand_off: true,
             body_bytes_max: None,
+            drain_rate: DRAIN_RATE,
+            drain_timeout: DRAIN_TIMEOUT,
             restart: RestartPolicy::default(),
             wait_ready: false,
             listen_timeout: LISTEN_TIMEOUT,
@@ -107,6 +117,10 @@ impl Entry {
             body_bytes_max: object
                 .value::<Bytes>(&["body_bytes_max"])?
                 .map(|Bytes(number)| number),
+            drain_rate: object.number(&["drain_rate"])?.unwrap_or(DRAIN_RATE),
+            drain_timeout: object
+                .value::<Seconds>(&["drain_timeout"])?
+                .map_or(DRAIN_TIMEOUT, |Seconds(time)| time),
             restart: read_restart(object)?,
             wait_ready: object.flag(&["wait_ready"], false)?,
             env,
@@ -294,10 +308,11 @@ impl std::str::FromStr for Port {
 }
 
 fn read_policy(object: &Object<'_>) -> Result<Policy, ConfigError> {
-    const NAMES: [&str; 3] = ["round-robin", "least-busy", "ip-hash"];
+    const NAMES: [&str; 4] = ["round-robin", "least-busy", "random-two", "ip-hash"];
     match object.text(&["policy"])?.as_deref() {
         None | Some("round-robin") => Ok(Policy::RoundRobin),
         Some("least-busy") => Ok(Policy::LeastBusy),
+        Some("random-two") => Ok(Policy::RandomTwo),
         Some("ip-hash") => Ok(Policy::IpHash),
         Some(other) => Err(object.refuse(
             "policy",

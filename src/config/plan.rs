@@ -219,6 +219,8 @@ fn spec(
         answer_timeout: entry.answer_timeout,
         hand_off: entry.hand_off,
         body_bytes_max: entry.body_bytes_max,
+        drain_rate: entry.drain_rate,
+        drain_timeout: entry.drain_timeout,
         restart: entry.restart,
         wait_ready: entry.wait_ready,
         listen_timeout: entry.listen_timeout,

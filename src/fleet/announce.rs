@@ -3,6 +3,7 @@
 
 use crate::fleet::place::{App, Place};
 use crate::fleet::spec::Launch;
+use crate::fleet::status::Open;
 use crate::fleet::worker::{Next, Rung};
 use crate::sys::process::{Exit, Pid};
 use log::{debug, error, info, warn};
@@ -41,6 +42,17 @@ pub fn ready(place: &Place, took: Duration) {
         "{} (pid {pid}) is ready after {:.2} s",
         place.name,
         took.as_secs_f64()
+    );
+}
+
+pub fn drains(place: &Place, spread: Duration) {
+    let open = Open::of(&place.gauges);
+    info!(
+        "{} leaves: {} WebSockets and {} requests, spread over {} s",
+        place.name,
+        open.relayed + open.handed_off,
+        open.requests,
+        seconds(spread)
     );
 }
 

@@ -20,6 +20,7 @@
 //   TOOK / REFUSED / GONE {seq}         about a connection that was handed over
 // From the supervisor:
 //   DRAIN                               take nothing new, finish, go
+//   TRICKLE {spread_ms}                 end the WebSockets one by one, over so long; serve on
 //   LISTENER + descriptor               the answer to RELISTEN
 //   CONN {seq, until, head} + descriptor
 //                                       a client's connection, and what was read from it (latin1);
@@ -49,12 +50,17 @@ const STATS_MILLIS = 1_000;
 const LAG_RESOLUTION_MILLIS = 20;
 // Idle connections are closed only after this, for a request may be on its way in them.
 const DRAIN_CHECK_MILLIS = 50;
+// A peer that has been told the end of its WebSocket has so long to say its own.
+const FAREWELL_MILLIS_MAX = 2_000;
+// Moments at which WebSockets end, so far apart: Node keeps a list of timers for each duration.
+const TRICKLE_STEP_MILLIS = 20;
 const RELISTEN_MILLIS_MAX = 5_000;
 const SIGNAL_MILLIS_MAX = 60_000; // by then the supervisor has long gone on to SIGKILL
 const CMD = 'NODE_SIDEKEEPER_';
 const CLIENT_FIELD = 'x-sidekeeper-client';
 const HANDED_OVER = Symbol('sidekeeper.handedOver');
 const CLIENT = Symbol('sidekeeper.client');
+const WEBSOCKET = Symbol('sidekeeper.webSocket');
 
 const listenFd = Number(env.SIDEKEEPER_LISTEN_FD);
 const socketPath = env.SIDEKEEPER_SOCKET || '';
@@ -372,7 +378,12 @@ function prepare(server) {
       case 'upgrade':
       case 'connect':
         showClient(subject);
-        if (plain.delete(subject.socket)) upgraded.add(subject.socket);
+        if (plain.delete(subject.socket)) {
+          upgraded.add(subject.socket);
+          const { upgrade } = subject.headers;
+          subject.socket[WEBSOCKET] = /^websocket$/i.test(upgrade);
+          if (trickleUntil > 0) endWithin(subject.socket, trickleUntil - Date.now());
+        }
         break;
       case 'dropRequest':
         showClient(subject);
@@ -484,6 +495,34 @@ function takeOver(handle, { seq, head, until }) {
 
 // ---- Leaving
 
+let trickleUntil = 0; // WebSockets end one by one until then, by Date.now()
+
+// Each socket gets a moment of its own, so that the clients come back to other workers one by one.
+function trickle(spreadMillis) {
+  if (trickleUntil > 0) return;
+  trickleUntil = Date.now() + spreadMillis;
+  for (const worker of listeners.keys()) tellToTrickle(worker, spreadMillis);
+  for (const socket of upgraded) endWithin(socket, spreadMillis);
+}
+
+function endWithin(socket, millis) {
+  const steps = Math.max(millis, TRICKLE_STEP_MILLIS) / TRICKLE_STEP_MILLIS;
+  const at = Math.ceil(Math.random() * steps) * TRICKLE_STEP_MILLIS;
+  setTimeout(bidFarewell, at, socket).unref();
+}
+
+// 1012, "service restart": a clean end that tells the client to come back. Between two turns of the
+// event loop an app's frames are whole, so one more does not break into another. The app's own
+// WebSocket library finds the client's answer and ends the connection.
+const SERVICE_RESTART = Buffer.from([0x88, 0x02, 1012 >> 8, 1012 & 0xff]);
+
+function bidFarewell(socket) {
+  if (socket.destroyed) return;
+  if (socket[WEBSOCKET] && socket.writable) socket.write(SERVICE_RESTART, ignore);
+  else socket.end();
+  setTimeout(() => socket.destroy(), FAREWELL_MILLIS_MAX).unref();
+}
+
 function drain() {
   if (draining) return;
   draining = true;
@@ -547,6 +586,9 @@ function followChannel() {
     switch (message && message.cmd) {
       case `${CMD}DRAIN`:
         drain();
+        break;
+      case `${CMD}TRICKLE`:
+        trickle(message.spread_ms);
         break;
       case `${CMD}LISTENER`: {
         const adopt = relistening.shift();
@@ -678,6 +720,10 @@ function hear(worker, { cmd, ...fields }) {
 
 function tellToDrain(worker) {
   worker.process.send({ cmd: `${CMD}DRAIN` }, ignore);
+}
+
+function tellToTrickle(worker, spreadMillis) {
+  worker.process.send({ cmd: `${CMD}TRICKLE`, spread_ms: spreadMillis }, ignore);
 }
 
 // The worst lag, the mean utilization, and sums of the rest.

@@ -3,11 +3,17 @@
 
 use crate::fleet::hand_off::Word;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// pm2's message to the app: time to go.
 pub const SHUTDOWN: &[u8] = b"\"shutdown\"\n";
 /// To the hook: close the server, let requests finish.
 pub const DRAIN: &[u8] = b"{\"cmd\":\"NODE_SIDEKEEPER_DRAIN\"}\n";
+/// To the hook: serve those that are there, and end the WebSockets among them one by one.
+pub fn trickle(spread: Duration) -> Vec<u8> {
+    let millis = spread.as_millis();
+    format!("{{\"cmd\":\"NODE_SIDEKEEPER_TRICKLE\",\"spread_ms\":{millis}}}\n").into_bytes()
+}
 /// The answer to [`News::WantsListener`]; goes with a descriptor, in the form that Node itself uses
 /// for messages that carry one.
 pub const LISTENER: &[u8] = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\
@@ -165,7 +171,8 @@ mod tests {
 
     #[test]
     fn what_we_say_is_one_line_of_json() {
-        for line in [SHUTDOWN, DRAIN, LISTENER] {
+        let trickle = trickle(Duration::from_millis(1500));
+        for line in [SHUTDOWN, DRAIN, LISTENER, &trickle] {
             let text = line.strip_suffix(b"\n").expect("a newline at the end");
             assert!(!text.contains(&b'\n'));
             serde_json::from_slice::<serde_json::Value>(text).expect("JSON");

@@ -175,6 +175,12 @@ impl Fleet {
         let _ = self.requests.send(Request::Stop);
     }
 
+    /// Has a worker leave without haste: it gets no new sessions, its clients are sent away one by
+    /// one, and when none is left, or `drain_timeout` is over, it is stopped and stays so.
+    pub fn drain(&self, slot: Slot) {
+        let _ = self.requests.send(Request::Drain(slot));
+    }
+
     /// Takes the next step of a stop at once.
     pub fn hurry(&self) {
         let _ = self.requests.send(Request::Hurry);
@@ -218,7 +224,7 @@ pub fn start(
     let (logs, logs_thread) = Logs::new(tails, settings.log_worker_output).map_err(resources)?;
     let guard = Guard::start(&settings.executable).map_err(resources)?;
     let statuses: Arc<Mutex<Vec<WorkerStatus>>> = Arc::default();
-    board.publish(supervisor::roster(&apps, &places));
+    board.publish(place::roster(&apps, &places));
     let supervisor = Supervisor {
         apps,
         places,

@@ -6,10 +6,11 @@ use crate::fleet::message::Stats;
 use crate::fleet::probe::Probe;
 use crate::fleet::rules::Rules;
 use crate::fleet::spec::{AppSpec, Launch};
-use crate::fleet::status::{Condition, DEATHS_MAX, Death, WorkerStatus};
+use crate::fleet::status::{Condition, DEATHS_MAX, Death, Open, WorkerStatus};
 use crate::fleet::worker::{Starting, State, Worker};
 use crate::gauges::WorkerGauges;
-use crate::roster::{self, Availability, Door, Slot};
+use crate::roster::{self, Availability, Door, Drain, Roster, Slot};
+use crate::sys::clock::monotonic_ms;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -20,6 +21,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a Node worker may take to say that it listens before we look whether it accepts: one
 /// that has the hook need not see a connection that is no client's.
 const NODE_PROBE_AFTER: Duration = Duration::from_secs(1);
+
+/// A worker that drains is done when it has had neither a WebSocket nor a request for this long: the
+/// next poll of a session comes at once.
+const DRAIN_QUIET: Duration = Duration::from_secs(1);
 
 /// An app as the supervisor keeps it.
 pub struct App {
@@ -64,6 +69,7 @@ pub struct Shown {
     availability: Availability,
     life: u32,
     takes_connections: bool,
+    drain: Option<Drain>,
 }
 
 pub struct Place {
@@ -86,6 +92,10 @@ pub struct Place {
     pub hooked: bool,
     /// The way to hand connections to this life.
     pub door: Option<Arc<dyn Door>>,
+    /// How its connections are spread, if it drains.
+    pub drain: Option<Drain>,
+    /// Since when nobody is left that it serves, while it drains.
+    pub quiet_since: Option<Instant>,
     /// Why we killed it, if we did.
     pub sentence: Option<String>,
     pub condition: Condition,
@@ -118,6 +128,8 @@ impl Place {
             channel_lost: false,
             hooked: false,
             door: None,
+            drain: None,
+            quiet_since: None,
             sentence: None,
             condition: Condition::Waiting,
             since: SystemTime::now(),
@@ -143,6 +155,7 @@ impl Place {
             availability: self.availability(rules),
             life: self.worker.life,
             takes_connections: self.takes_connections(),
+            drain: self.drain,
         }
     }
 
@@ -160,6 +173,8 @@ impl Place {
         self.channel_lost = false;
         self.hooked = false;
         self.door = None;
+        self.drain = None;
+        self.quiet_since = None;
         self.sentence = None;
         self.stats = None;
     }
@@ -173,12 +188,34 @@ impl Place {
             | State::Spawning
             | State::Ready { .. }
             | State::Closed { .. }
+            | State::Draining { .. }
             | State::Condemned { .. }
             | State::Stopping { .. }
             | State::Leaving { .. }
             | State::Stopped => None,
         };
         [look, self.worker.deadline()].into_iter().flatten().min()
+    }
+
+    /// The connections that it has now are to end, spread over time; returns over how long.
+    pub fn begin_drain(&mut self, rules: &Rules) -> Duration {
+        let spread = rules.drain_spread(Open::of(&self.gauges).count());
+        self.drain = Some(Drain {
+            began_ms: monotonic_ms(),
+            spread_ms: u64::try_from(spread.as_millis()).unwrap_or(u64::MAX),
+            by_relay: !self.takes_connections(),
+        });
+        spread
+    }
+
+    /// While it drains: whether nobody has been there for a while.
+    pub fn look_for_quiet(&mut self, now: Instant) -> bool {
+        if Open::of(&self.gauges).count() > 0 {
+            self.quiet_since = None;
+            return false;
+        }
+        let since = *self.quiet_since.get_or_insert(now);
+        now.duration_since(since) >= DRAIN_QUIET
     }
 
     pub fn remember_death(&mut self, life: u32, pid: Option<u32>, reason: String) {
@@ -215,6 +252,7 @@ impl Place {
             pid: self.worker.pid().map(|pid| pid.number()),
             restarts: self.worker.life.saturating_sub(1),
             deaths: self.deaths.iter().cloned().collect(),
+            open: Open::of(&self.gauges),
             stats: self.stats,
         }
     }
@@ -227,8 +265,24 @@ impl Place {
             instance: self.instance,
             socket: Arc::clone(&self.socket),
             availability: self.availability(rules),
+            drain: self.drain,
             gauges: Arc::clone(&self.gauges),
             door: self.door.clone().filter(|_| open),
         }
+    }
+}
+
+/// The roster of this moment.
+pub fn roster(apps: &[App], places: &[Place]) -> Roster {
+    let published = apps.iter().enumerate().map(|(index, app)| {
+        let of_app = places.iter().filter(|place| place.app == index);
+        app.published(
+            of_app
+                .map(|place| place.published(&app.rules, app.spec.hand_off))
+                .collect(),
+        )
+    });
+    Roster {
+        apps: published.collect(),
     }
 }

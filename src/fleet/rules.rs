@@ -15,6 +15,8 @@ pub struct Rules {
     pub wait_ready: bool,
     pub listen_timeout: Duration,
     pub kill_timeout: Duration,
+    pub drain_rate: u32,
+    pub drain_timeout: Duration,
     /// Workers have Node's IPC channel: they can say things and be told things.
     pub channel: bool,
 }
@@ -31,8 +33,20 @@ impl Rules {
             wait_ready: app.wait_ready && channel,
             listen_timeout: app.listen_timeout,
             kill_timeout: app.kill_timeout,
+            drain_rate: app.drain_rate,
+            drain_timeout: app.drain_timeout,
             channel,
         }
+    }
+
+    /// Over how long the connections of a leaving worker are spread that has `open` of them: what
+    /// `drain_rate` asks for, and in any case so that the last ones are told before `drain_timeout`.
+    pub fn drain_spread(&self, open: u64) -> Duration {
+        let millis = open
+            .saturating_mul(1000)
+            .checked_div(u64::from(self.drain_rate))
+            .unwrap_or(0);
+        Duration::from_millis(millis).min(self.drain_timeout / 10 * 8)
     }
 
     /// From the message of a stop to SIGTERM.
@@ -84,6 +98,8 @@ mod tests {
             wait_ready: false,
             listen_timeout: Duration::from_secs(3),
             kill_timeout: Duration::from_millis(1600),
+            drain_rate: 10,
+            drain_timeout: Duration::from_secs(20),
             channel: true,
         }
     }

@@ -70,6 +70,10 @@ pub struct AppSpec {
     pub hand_off: bool,
     /// Longest request body, 0: any; None: what holds for all.
     pub body_bytes_max: Option<u64>,
+    /// WebSockets and sessions a second that a leaving worker gives up; 0: all at once.
+    pub drain_rate: u32,
+    /// A leaving worker is stopped then, whoever it still serves.
+    pub drain_timeout: Duration,
     pub restart: RestartPolicy,
     /// Ready only after `process.send('ready')` as well. pm2 `wait_ready`.
     pub wait_ready: bool,

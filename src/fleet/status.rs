@@ -2,8 +2,10 @@
 
 use crate::fleet::message::Stats;
 use crate::fleet::worker::State;
+use crate::gauges::WorkerGauges;
 use crate::roster::Slot;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 /// Deaths that are remembered for each worker.
@@ -16,6 +18,8 @@ pub enum Condition {
     Waiting,
     Starting,
     Ready,
+    /// Sends away those that it serves, one by one.
+    Draining,
     Stopping,
     /// Keeps failing; tried at the slow pace.
     Errored,
@@ -26,6 +30,7 @@ impl Condition {
     pub fn of(state: &State, errored: bool) -> Condition {
         match state {
             State::Ready { .. } => Condition::Ready,
+            State::Draining { .. } => Condition::Draining,
             State::Stopping { .. } | State::Leaving { .. } => Condition::Stopping,
             State::Stopped => Condition::Stopped,
             State::Waiting { .. }
@@ -48,6 +53,7 @@ impl Condition {
             Condition::Waiting => "waiting",
             Condition::Starting => "starting",
             Condition::Ready => "ready",
+            Condition::Draining => "draining",
             Condition::Stopping => "stopping",
             Condition::Errored => "errored",
             Condition::Stopped => "stopped",
@@ -66,6 +72,30 @@ pub struct Death {
     pub reason: String,
 }
 
+/// What a worker has to do with clients at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    pub requests: u32,
+    /// WebSockets that we relay.
+    pub relayed: u32,
+    /// Connections that were handed to the worker's process.
+    pub handed_off: u32,
+}
+
+impl Open {
+    pub fn of(gauges: &WorkerGauges) -> Open {
+        Open {
+            requests: gauges.in_flight.load(Relaxed),
+            relayed: gauges.tunnels.load(Relaxed),
+            handed_off: gauges.handed_off.load(Relaxed),
+        }
+    }
+
+    pub fn count(self) -> u64 {
+        u64::from(self.requests) + u64::from(self.relayed) + u64::from(self.handed_off)
+    }
+}
+
 /// One worker at one moment.
 #[derive(Clone, Debug)]
 pub struct WorkerStatus {
@@ -80,6 +110,8 @@ pub struct WorkerStatus {
     pub restarts: u32,
     /// Newest last.
     pub deaths: Vec<Death>,
+    /// WebSockets and requests that it has now.
+    pub open: Open,
     /// What the hook said last in this life.
     pub stats: Option<Stats>,
 }

@@ -11,12 +11,12 @@ use crate::fleet::guard::Guard;
 use crate::fleet::ipc::{Ipc, LifeKey, Notice};
 use crate::fleet::logs::{Logs, Tail};
 use crate::fleet::message::{self, News};
-use crate::fleet::place::{App, Place, Shown};
+use crate::fleet::place::{App, Place, Shown, roster};
 use crate::fleet::rundir::{self, RunDir};
 use crate::fleet::spawn::{self, Order};
 use crate::fleet::status::WorkerStatus;
 use crate::fleet::worker::{Action, Event, Next, Rung, Starting, State};
-use crate::roster::{Board, Roster};
+use crate::roster::{Board, Slot};
 use crate::sys::process::{self, Exit, Pid, Signal};
 use crate::sys::procfs;
 use crossbeam_channel::{Receiver, Sender, at, never, select};
@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// How often a dead worker's group is looked at, when the kernel may not tell us of its end.
 const GROUP_LOOK: Duration = Duration::from_millis(50);
+/// How often a draining worker is looked at, whose connections end elsewhere.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
 /// Waking up this late means that we were stopped or suspended.
 const LATE: Duration = Duration::from_secs(2);
 /// How long the last processes may take to be gone after SIGKILL, and the guard after its pipe.
@@ -42,6 +44,8 @@ const SWEEP_LOOK: Duration = Duration::from_millis(5);
 pub enum Request {
     Stop,
     Hurry,
+    /// This worker leaves without haste, and is not started again.
+    Drain(Slot),
 }
 
 /// The ends of the channels that the supervisor waits on.
@@ -131,10 +135,17 @@ impl Supervisor {
             .iter()
             .any(leaving)
             .then(|| Instant::now() + GROUP_LOOK);
+        let draining = |p: &Place| matches!(p.worker.state, State::Draining { .. });
+        let drain_look = self
+            .places
+            .iter()
+            .any(draining)
+            .then(|| Instant::now() + DRAIN_LOOK);
         self.places
             .iter()
             .filter_map(Place::deadline)
             .chain(look)
+            .chain(drain_look)
             .min()
     }
 
@@ -160,6 +171,12 @@ impl Supervisor {
             Request::Stop => Event::Stop,
             Request::Hurry if self.stopping => Event::Hurry,
             Request::Hurry => return,
+            Request::Drain(slot) => {
+                if let Some(index) = self.places.iter().position(|place| place.slot == slot) {
+                    self.apply(index, Event::Drain, now);
+                }
+                return;
+            }
         };
         self.stopping = true;
         for index in 0..self.places.len() {
@@ -230,6 +247,11 @@ impl Supervisor {
             }
             State::Leaving { group, .. } if !process::group_exists(group) => {
                 Some(Event::GroupGone { group })
+            }
+            State::Draining { .. } => {
+                // Its counts are written by others.
+                self.changed = true;
+                place.look_for_quiet(now).then_some(Event::Drained { life })
             }
             State::Starting(_)
             | State::Leaving { .. }
@@ -312,6 +334,7 @@ impl Supervisor {
         match action {
             Action::Spawn => self.spawn(index, now),
             Action::Step { group, rung } => self.step(key, group, rung),
+            Action::Drain => self.drain(index, key),
             Action::TellReady { took } => self.tell_ready(index, took),
             Action::Condemn { group, listens } => {
                 self.condemn(index, group, |place, app| {
@@ -367,6 +390,18 @@ impl Supervisor {
             }
         };
         self.apply(index, event, now);
+    }
+
+    fn drain(&mut self, index: usize, key: LifeKey) {
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
+        let Some(app) = self.apps.get(place.app) else {
+            return;
+        };
+        let spread = place.begin_drain(&app.rules);
+        self.ipc.send(key, &message::trickle(spread));
+        announce::drains(place, spread);
     }
 
     fn step(&mut self, key: LifeKey, group: Pid, rung: Rung) {
@@ -517,20 +552,5 @@ impl Supervisor {
         self.run_dir.remove_sockets();
         self.run_dir.remove_hook();
         let _ = self.events.send(FleetEvent::Stopped);
-    }
-}
-
-/// The roster of this moment.
-pub fn roster(apps: &[App], places: &[Place]) -> Roster {
-    let published = apps.iter().enumerate().map(|(index, app)| {
-        let of_app = places.iter().filter(|place| place.app == index);
-        app.published(
-            of_app
-                .map(|place| place.published(&app.rules, app.spec.hand_off))
-                .collect(),
-        )
-    });
-    Roster {
-        apps: published.collect(),
     }
 }

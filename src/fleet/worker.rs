@@ -11,6 +11,7 @@
 //!    |                                    |    |        CLOSED_TIME_MAX     |
 //!    +------------------------------------+----+----------------------------+ Died
 //!
+//!   Drain: Ready -> Draining -> (Drained, drain_timeout) -> Stopping; any other state as with Stop
 //!   Stop:  Waiting -> Stopped
 //!          any state with a process -> Stopping -> (Died) -> Stopped
 //!                                         |  Died, but others of its group live
@@ -64,6 +65,11 @@ pub enum State {
         pid: Pid,
         until: Instant,
         steady: bool,
+    },
+    /// It serves those that it has, who are sent away one by one; then it is stopped.
+    Draining {
+        pid: Pid,
+        until: Instant,
     },
     /// Sent SIGKILL because it did not serve; ends any moment.
     Condemned {
@@ -124,6 +130,12 @@ pub enum Event {
     GroupGone {
         group: Pid,
     },
+    /// It is to leave without haste.
+    Drain,
+    /// Nobody is left that it serves.
+    Drained {
+        life: u32,
+    },
     /// We are going down.
     Stop,
     /// Next rung, at once.
@@ -158,6 +170,8 @@ pub enum Action {
         group: Pid,
         rung: Rung,
     },
+    /// Begin to send away those that it serves.
+    Drain,
     /// It is ready, `took` after its start.
     TellReady {
         took: Duration,
@@ -209,6 +223,7 @@ impl Worker {
             State::Starting(Starting { pid, .. })
             | State::Ready { pid, .. }
             | State::Closed { pid, .. }
+            | State::Draining { pid, .. }
             | State::Condemned { pid, .. }
             | State::Stopping { pid, .. } => Some(pid),
             State::Waiting { .. } | State::Spawning | State::Leaving { .. } | State::Stopped => {
@@ -229,7 +244,7 @@ impl Worker {
     /// Whether the rest of the group is given time when the worker itself has ended. Otherwise it
     /// is killed at once: it could take connections that the next life should have.
     pub fn leaves_politely(&self) -> bool {
-        matches!(self.state, State::Stopping { .. })
+        matches!(self.state, State::Stopping { .. } | State::Draining { .. })
     }
 
     pub fn errored(&self, rules: &Rules) -> bool {
@@ -240,6 +255,7 @@ impl Worker {
     pub fn availability(&self, rules: &Rules, has_listener: bool) -> Availability {
         match self.state {
             State::Ready { .. } => Availability::Serving,
+            State::Draining { .. } => Availability::Draining,
             State::Waiting { .. }
             | State::Spawning
             | State::Starting(_)
@@ -260,6 +276,7 @@ impl Worker {
         match self.state {
             State::Waiting { until }
             | State::Closed { until, .. }
+            | State::Draining { until, .. }
             | State::Condemned { until, .. }
             | State::Stopping { until, .. }
             | State::Leaving { until, .. } => Some(until),
@@ -290,6 +307,7 @@ impl Worker {
             State::Closed { pid, until, steady } => {
                 self.closed(pid, until, steady, event, now, rules)
             }
+            State::Draining { pid, until } => self.draining(pid, until, event, now, rules),
             State::Condemned { pid, until } => self.condemned(pid, until, event, now, rules),
             State::Stopping { pid, rung, until } => {
                 self.stopping(pid, rung, until, event, now, rules)
@@ -304,13 +322,14 @@ impl Worker {
     /// Whether an event speaks of this life, this process, this group.
     fn concerns(&self, event: Event) -> bool {
         match event {
-            Event::Listens { life } | Event::SaidReady { life } | Event::Closed { life } => {
-                life == self.life
-            }
+            Event::Listens { life }
+            | Event::SaidReady { life }
+            | Event::Closed { life }
+            | Event::Drained { life } => life == self.life,
             Event::Died { pid, .. } => self.pid() == Some(pid),
             Event::GroupGone { group } => self.group() == Some(group),
             Event::Spawned { .. } | Event::SpawnFailed => self.state == State::Spawning,
-            Event::Stop | Event::Hurry | Event::Clock => true,
+            Event::Drain | Event::Stop | Event::Hurry | Event::Clock => true,
         }
     }
 
@@ -320,12 +339,13 @@ impl Worker {
                 self.state = State::Spawning;
                 vec![Action::Spawn]
             }
-            Event::Stop | Event::Hurry => {
+            Event::Drain | Event::Stop | Event::Hurry => {
                 self.state = State::Stopped;
                 vec![]
             }
             // What a dead life had still to say counts for nothing: the life is a new one.
             Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. } => vec![],
+            Event::Drained { .. } => vec![],
             Event::Clock
             | Event::Spawned { .. }
             | Event::SpawnFailed
@@ -348,7 +368,8 @@ impl Worker {
             }
             Event::SpawnFailed => self.fail(None, None, now, rules),
             // The supervisor answers the spawn before it does anything else.
-            Event::Stop | Event::Hurry | Event::Clock => vec![],
+            Event::Drain | Event::Stop | Event::Hurry | Event::Clock => vec![],
+            Event::Drained { .. } => vec![],
             Event::Listens { .. }
             | Event::SaidReady { .. }
             | Event::Closed { .. }
@@ -397,7 +418,8 @@ impl Worker {
                     listens: known.listens,
                 }]
             }
-            Event::Stop | Event::Hurry => self.begin_stop(known.pid, now, rules),
+            Event::Drain | Event::Stop | Event::Hurry => self.begin_stop(known.pid, now, rules),
+            Event::Drained { .. } => vec![],
             Event::Clock | Event::Spawned { .. } | Event::SpawnFailed | Event::GroupGone { .. } => {
                 vec![]
             }
@@ -423,8 +445,16 @@ impl Worker {
                 vec![]
             }
             Event::Died { exit, .. } => self.end_of_service(steady, pid, exit, now, rules),
+            Event::Drain => {
+                self.state = State::Draining {
+                    pid,
+                    until: now + rules.drain_timeout,
+                };
+                vec![Action::Drain]
+            }
             Event::Stop | Event::Hurry => self.begin_stop(pid, now, rules),
-            Event::Listens { .. }
+            Event::Drained { .. }
+            | Event::Listens { .. }
             | Event::SaidReady { .. }
             | Event::Clock
             | Event::Spawned { .. }
@@ -455,10 +485,54 @@ impl Worker {
                 vec![Action::CondemnClosed { group: pid }]
             }
             Event::Died { exit, .. } => self.end_of_service(steady, pid, exit, now, rules),
-            Event::Stop | Event::Hurry => self.begin_stop(pid, now, rules),
+            Event::Drain | Event::Stop | Event::Hurry => self.begin_stop(pid, now, rules),
             Event::SaidReady { .. }
+            | Event::Drained { .. }
             | Event::Closed { .. }
             | Event::Clock
+            | Event::Spawned { .. }
+            | Event::SpawnFailed
+            | Event::GroupGone { .. } => vec![],
+        }
+    }
+
+    fn draining(
+        &mut self,
+        pid: Pid,
+        until: Instant,
+        event: Event,
+        now: Instant,
+        rules: &Rules,
+    ) -> Vec<Action> {
+        match event {
+            Event::Clock if now >= until => self.begin_stop(pid, now, rules),
+            // An app that closes its server by itself takes nothing any more.
+            Event::Drained { .. } | Event::Closed { .. } | Event::Stop | Event::Hurry => {
+                self.begin_stop(pid, now, rules)
+            }
+            // It was to leave anyway.
+            Event::Died {
+                exit, group_left, ..
+            } => {
+                self.state = if group_left {
+                    State::Leaving {
+                        group: pid,
+                        rung: Rung::Message,
+                        until: now,
+                    }
+                } else {
+                    State::Stopped
+                };
+                vec![Action::TellDeath {
+                    pid: Some(pid),
+                    exit: Some(exit),
+                    next: Next::WasAsked,
+                }]
+            }
+            Event::Clock
+            | Event::Drain
+            | Event::Listens { .. }
+            | Event::SaidReady { .. }
             | Event::Spawned { .. }
             | Event::SpawnFailed
             | Event::GroupGone { .. } => vec![],
@@ -482,7 +556,7 @@ impl Worker {
                 };
                 vec![Action::Insist { group: pid }]
             }
-            Event::Stop | Event::Hurry => {
+            Event::Drain | Event::Stop | Event::Hurry => {
                 self.state = State::Stopping {
                     pid,
                     rung: Rung::Kill,
@@ -492,6 +566,7 @@ impl Worker {
             }
             // Too late.
             Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. } => vec![],
+            Event::Drained { .. } => vec![],
             Event::Clock | Event::Spawned { .. } | Event::SpawnFailed | Event::GroupGone { .. } => {
                 vec![]
             }
@@ -532,6 +607,8 @@ impl Worker {
                 }];
             }
             Event::Stop
+            | Event::Drain
+            | Event::Drained { .. }
             | Event::Listens { .. }
             | Event::SaidReady { .. }
             | Event::Spawned { .. }
@@ -563,6 +640,8 @@ impl Worker {
                 return vec![];
             }
             Event::Stop
+            | Event::Drain
+            | Event::Drained { .. }
             | Event::Listens { .. }
             | Event::SaidReady { .. }
             | Event::Closed { .. }

@@ -22,6 +22,7 @@ pub use tunnel::Tunnel;
 use crate::gauges::FrontGauges;
 use crate::http::date::Date;
 use crate::http::head::HeadLimits;
+use crate::roster::{Drain, Slot};
 use crate::route::Router;
 use crate::sys::epoll::Epoll;
 use std::sync::Arc;
@@ -67,8 +68,10 @@ pub struct Context {
     pub upstreams: Upstreams,
     pub settings: Arc<Settings>,
     pub front: Arc<FrontGauges>,
-    /// Milliseconds since the pool began; taken once a batch.
+    /// Milliseconds of `CLOCK_MONOTONIC`; taken once a batch.
     pub now_ms: u64,
+    /// Workers whose tunnels are to end one by one; mostly none.
+    pub drains: Vec<Leaver>,
     /// The date of answers; a new one each second.
     pub date: Date,
     /// Where reads go. Taken out while its bytes are looked at, and put back.
@@ -78,6 +81,14 @@ pub struct Context {
     /// Exchanges that have ended, kept for their memory: the steady path allocates nothing.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     pub spare: Vec<Box<Exchange>>,
+}
+
+/// A worker that leaves and whose tunnels the relay has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaver {
+    pub slot: Slot,
+    pub life: u32,
+    pub drain: Drain,
 }
 
 /// Spare exchanges that a thread keeps; more were a burst.
@@ -153,6 +164,8 @@ pub enum CloseReason {
     WriteTimeout,
     /// The worker was silent in the middle of an answer.
     AnswerTimeout,
+    /// The tunnel's worker leaves.
+    WorkerLeaves,
     /// A tunnel was silent.
     TunnelIdle,
     /// A tunnel ended on both sides.

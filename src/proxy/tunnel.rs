@@ -180,11 +180,28 @@ impl Tunnel {
         } else {
             ctx.settings.tunnel_idle_timeout
         };
-        deadline_ms(self.active_ms, timeout)
+        let leaves_ms = self.leaves_ms(ctx, client).unwrap_or(u64::MAX);
+        deadline_ms(self.active_ms, timeout).min(leaves_ms)
+    }
+
+    /// When the tunnel has to end because its worker leaves.
+    fn leaves_ms(&self, ctx: &mut Context, client: &Client) -> Option<u64> {
+        if ctx.drains.is_empty() {
+            return None;
+        }
+        let upstream = ctx.upstreams.get(self.upstream)?;
+        let (slot, life) = (upstream.slot, upstream.life);
+        let mut leavers = ctx.drains.iter();
+        let leaver = leavers.find(|l| l.slot == slot && l.life == life)?;
+        Some(leaver.drain.due_ms(client.token))
     }
 
     /// The deadline has passed: it is over, unless a slow side has taken something all the same.
     pub fn expire(&mut self, ctx: &mut Context, client: &mut Client) -> Outcome {
+        let leaves_ms = self.leaves_ms(ctx, client);
+        if leaves_ms.is_some_and(|leaves_ms| leaves_ms <= ctx.now_ms) {
+            return Outcome::Close(CloseReason::WorkerLeaves);
+        }
         let mut moves = !client.outbox.is_empty() && client.takes();
         if let Some(upstream) = ctx.upstreams.get(self.upstream) {
             moves |= !upstream.outbox.is_empty() && upstream.takes();

@@ -1,18 +1,20 @@
 //! Which worker takes a request that no session binds. Pure: a choice among the roster's workers.
 
-use crate::roster::{App, Availability, Policy, Slot, Worker};
+use crate::roster::{App, Availability, Policy, Slot, Worker, mixed};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The index of the worker to ask. Serving workers come first; if there is none, one that is on
 /// its way is asked, because its listener holds the connection until it is up. Slots in `failed`
-/// are taken only when nothing else is left. None: there is no worker to ask.
+/// are taken only when nothing else is left, one that leaves only then too. None: there is no worker
+/// to ask.
 pub fn choose(app: &App, client: Option<IpAddr>, failed: &[Slot]) -> Option<usize> {
     for (availability, skip_failed) in [
         (Availability::Serving, true),
         (Availability::Coming, true),
         (Availability::Serving, false),
         (Availability::Coming, false),
+        (Availability::Draining, false),
     ] {
         let eligible = |w: &Worker| {
             w.availability == availability && !(skip_failed && failed.contains(&w.slot))
@@ -20,6 +22,7 @@ pub fn choose(app: &App, client: Option<IpAddr>, failed: &[Slot]) -> Option<usiz
         let choice = match app.policy {
             Policy::RoundRobin => round_robin(app, eligible),
             Policy::LeastBusy => least_busy(app, eligible),
+            Policy::RandomTwo => random_two(app, eligible),
             Policy::IpHash => match client {
                 Some(ip) => rendezvous(app, ip, eligible),
                 None => round_robin(app, eligible),
@@ -49,14 +52,42 @@ fn least_busy(app: &App, eligible: impl Fn(&Worker) -> bool) -> Option<usize> {
         .map(|step| (start + step) % count)
         .filter_map(|index| app.workers.get(index).map(|w| (index, w)))
         .filter(|(_, w)| eligible(w))
-        .min_by_key(|(_, w)| {
-            let gauges = [&w.gauges.in_flight, &w.gauges.tunnels, &w.gauges.handed_off];
-            gauges
-                .map(|g| u64::from(g.load(Relaxed)))
-                .iter()
-                .sum::<u64>()
-        })
+        .min_by_key(|(_, w)| load(w))
         .map(|(index, _)| index)
+}
+
+/// Exchanges and tunnels of a worker, wherever their bytes go.
+fn load(worker: &Worker) -> u64 {
+    let gauges = &worker.gauges;
+    [&gauges.in_flight, &gauges.tunnels, &gauges.handed_off]
+        .map(|gauge| u64::from(gauge.load(Relaxed)))
+        .iter()
+        .sum()
+}
+
+/// Two by lot, and the less busy one of them: nearly as even as asking all, and no herd runs to the
+/// one that was idle a moment ago.
+fn random_two(app: &App, eligible: impl Fn(&Worker) -> bool) -> Option<usize> {
+    let count = app.workers.iter().filter(|w| eligible(w)).count();
+    let lot = mixed(app.turn.fetch_add(1, Relaxed) as u64);
+    let first = usize::try_from(lot >> 32).ok()?.checked_rem(count)?;
+    // The second one stands anywhere but at the first one's place.
+    let step = usize::try_from(lot & u64::from(u32::MAX)).ok()?;
+    let second = match step.checked_rem(count - 1) {
+        Some(step) => (first + 1 + step) % count,
+        None => first,
+    };
+    let nth = |n| {
+        let mut among = app.workers.iter().enumerate().filter(|(_, w)| eligible(w));
+        among.nth(n)
+    };
+    let (one, other) = (nth(first)?, nth(second)?);
+    let choice = if load(other.1) < load(one.1) {
+        other
+    } else {
+        one
+    };
+    Some(choice.0)
 }
 
 /// Rendezvous hashing: each client ranks the workers in an order of its own, so a worker that
@@ -71,16 +102,8 @@ fn rendezvous(app: &App, ip: IpAddr, eligible: impl Fn(&Worker) -> bool) -> Opti
         .iter()
         .enumerate()
         .filter(|(_, w)| eligible(w))
-        .max_by_key(|(_, w)| mix(client ^ mix(u64::from(w.slot.0) + 1)))
+        .max_by_key(|(_, w)| mixed(client ^ mixed(u64::from(w.slot.0) + 1)))
         .map(|(index, _)| index)
-}
-
-/// The finalizer of SplitMix64: every input bit changes half of the output bits.
-fn mix(mut x: u64) -> u64 {
-    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]
@@ -107,6 +130,7 @@ mod tests {
                     instance: n,
                     socket: Arc::from(Path::new("/s")),
                     availability,
+                    drain: None,
                     gauges: Arc::new(WorkerGauges::default()),
                     door: None,
                 })
@@ -136,8 +160,16 @@ mod tests {
             Some(0)
         );
         assert_eq!(
-            choose(&app(Policy::RoundRobin, &[Down, Draining]), None, &[]),
+            choose(&app(Policy::RoundRobin, &[Down, Down]), None, &[]),
             None
+        );
+        assert_eq!(
+            choose(&app(Policy::RoundRobin, &[Draining, Coming]), None, &[]),
+            Some(1)
+        );
+        assert_eq!(
+            choose(&app(Policy::RoundRobin, &[Down, Draining]), None, &[]),
+            Some(1)
         );
         assert_eq!(choose(&app(Policy::RoundRobin, &[]), None, &[]), None);
     }
@@ -161,6 +193,24 @@ mod tests {
         app.workers[1].gauges.tunnels.store(1, Relaxed);
         app.workers[2].gauges.in_flight.store(3, Relaxed);
         assert_eq!(choose(&app, None, &[]), Some(1));
+    }
+
+    #[test]
+    fn random_two_takes_the_less_busy_of_two() {
+        let app = app(
+            Policy::RandomTwo,
+            &[Serving, Down, Serving, Serving, Serving],
+        );
+        app.workers[3].gauges.handed_off.store(9, Relaxed);
+        let mut seen = [0; 5];
+        for _ in 0..3000 {
+            seen[choose(&app, None, &[]).unwrap()] += 1;
+        }
+        // The busiest one loses against each of the others, and none is left out.
+        assert_eq!((seen[1], seen[3]), (0, 0));
+        assert!([0, 2, 4].iter().all(|i| seen[*i] > 800), "{seen:?}");
+        let single = &self::app(Policy::RandomTwo, &[Down, Serving]);
+        assert_eq!(choose(single, None, &[]), Some(1));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod sticky;
 use crate::http::head::Request;
 use crate::http::sniff;
 use crate::roster::{App, Availability, Roster, Slot, View, Worker};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,7 @@ pub enum Why {
 pub enum Decision {
     /// To this worker of this app (indices into the roster).
     Worker { app: usize, worker: usize, why: Why },
-    /// Its engine.io session belonged to a life that has ended: to be answered as engine.io
+    /// Its engine.io session belonged to a life that has ended, or that leaves: to be answered as engine.io
     /// answers an unknown session, so that the client opens a new one at once.
     SessionGone,
     /// No app has this route.
@@ -149,6 +150,7 @@ impl Router {
         if let Some(sid) = engine_sid(request) {
             if let Some(home) = self.tables.engine.find(&app.name, sid.as_bytes(), now_ms) {
                 return match alive(app, home) {
+                    Some(worker) if has_to_go(app, worker, sid, now_ms) => Owner::Gone,
                     Some(worker) => Owner::Worker(worker, Why::Sid),
                     None => Owner::Gone,
                 };
@@ -205,6 +207,15 @@ fn home(worker: &Worker) -> sticky::Home {
         slot: worker.slot,
         life: worker.life,
     }
+}
+
+/// Whether the worker leaves and it is this session's turn to go. Its client opens a new one.
+fn has_to_go(app: &App, worker: usize, sid: &str, now_ms: u64) -> bool {
+    let drain = app.workers.get(worker).and_then(|worker| worker.drain);
+    drain.is_some_and(|drain| {
+        let lot = BuildHasherDefault::<DefaultHasher>::default().hash_one(sid);
+        drain.due_ms(lot) <= now_ms
+    })
 }
 
 /// The index of the worker, if that very life can still be asked.

@@ -14,13 +14,14 @@ mod traces;
 
 use crate::config::plan::Plan;
 use crate::config::{shown_command, shown_routes};
+use crate::fleet::status::{Condition, WorkerStatus};
 use crate::fleet::{self, Fleet, FleetEvent};
 use crate::roster::Board;
 use crate::server::Server;
 use banner::{Arrival, Banner, Row};
 use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, error, info, warn};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 use std::cell::Cell;
@@ -101,6 +102,8 @@ fn serve(plan: &Plan, server: &Server, fleet: &Fleet, signals: &Receiver<i32>) -
                 Ok(SIGTERM | SIGINT) | Err(_) => return address_file,
                 // A terminal that went away has nobody left to press Ctrl-C.
                 Ok(SIGHUP) if io::stdin().is_terminal() => return address_file,
+                // A terminal with `stty tostop` sends it for a mere line of the log.
+                Ok(SIGTTOU) if !io::stdin().is_terminal() => one_worker_less(fleet),
                 Ok(other) => warn!("{} has no meaning yet", signal_name(other).unwrap_or("that signal")),
             },
             recv(fleet.events()) -> event => match event {
@@ -126,6 +129,24 @@ fn serve(plan: &Plan, server: &Server, fleet: &Fleet, signals: &Receiver<i32>) -
                 }
             },
         }
+    }
+}
+
+/// The last ready worker of each app leaves, unless it is the only one.
+fn one_worker_less(fleet: &Fleet) {
+    let workers = fleet.snapshot();
+    let ready = |w: &&WorkerStatus| w.condition == Condition::Ready;
+    let mut leavers: Vec<&WorkerStatus> = Vec::new();
+    for app in workers.chunk_by(|a, b| a.app == b.app) {
+        if app.iter().filter(ready).count() > 1 {
+            leavers.extend(app.iter().filter(ready).last());
+        }
+    }
+    if leavers.is_empty() {
+        warn!("SIGTTOU: no app has a worker to spare");
+    }
+    for worker in leavers {
+        fleet.drain(worker.slot);
     }
 }
 
@@ -190,7 +211,7 @@ fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, signals: &Receiver<i32>)
 
 /// A thread turns signals into messages, so that the main thread can wait for both.
 fn catch_signals() -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGTTOU, SIGUSR1, SIGUSR2])?;
     let (sender, receiver) = bounded(SIGNALS_MAX);
     let forward = move || {
         for signal in signals.forever() {

@@ -9,9 +9,10 @@ use crate::http::date::Date;
 use crate::proxy::handoff::{HandOff, NotTaken};
 use crate::proxy::slab::{Id, Slab};
 use crate::proxy::upstream::Upstreams;
-use crate::proxy::{self, Client, Context, INPUT_BYTES};
-use crate::roster::{Board, View};
+use crate::proxy::{self, Client, Context, INPUT_BYTES, Leaver};
+use crate::roster::{Board, Drain, View};
 use crate::route::{Router, Tables};
+use crate::sys::clock::monotonic_ms;
 use crate::sys::epoll::{Epoll, Event, Interest, Waker};
 use crate::sys::socket;
 use log::{debug, error, warn};
@@ -21,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the rest of the process has for a pool thread.
 pub enum Message {
@@ -41,6 +42,8 @@ pub enum Message {
     Quiet(Returned),
     /// A worker has not taken a connection that was offered to it.
     NotTaken(NotTaken<Counted>),
+    /// The roster has changed; the thread looks at it in each batch.
+    RosterChanged,
     /// No further request is wanted: idle connections close, the others after their answer.
     Drain,
     /// Drop everything and end.
@@ -98,11 +101,13 @@ pub struct Pool {
 
 impl Pool {
     pub fn start(threads: usize, shared: &Shared) -> io::Result<Pool> {
-        let began = Instant::now();
         let threads = (0..threads.max(1))
             .map(|number| {
-                let thread = PoolThread::new(shared, began)?;
+                let thread = PoolThread::new(shared)?;
                 let mailbox = thread.mailbox.clone();
+                let bell = mailbox.clone();
+                let ring = Box::new(move || bell.post(Message::RosterChanged));
+                shared.board.ring_at_change(ring);
                 let handle = thread::Builder::new()
                     .name(format!("pool-{number}"))
                     .spawn(move || thread.run())?;
@@ -151,14 +156,13 @@ struct PoolThread {
     yielded: Vec<Id>,
     mailbox: Arc<Mailbox>,
     relays: Arc<Relays>,
-    began: Instant,
     draining: bool,
     closing: bool,
     pruned_ms: u64,
 }
 
 impl PoolThread {
-    fn new(shared: &Shared, began: Instant) -> io::Result<Self> {
+    fn new(shared: &Shared) -> io::Result<Self> {
         let mailbox = Arc::new(Mailbox::new()?);
         let epoll = Epoll::new()?;
         epoll.add(mailbox.waker.as_fd(), MAILBOX, Interest::READ_LEVEL)?;
@@ -169,7 +173,8 @@ impl PoolThread {
                 upstreams: Upstreams::new(UPSTREAM),
                 settings: shared.settings.clone(),
                 front: shared.front.clone(),
-                now_ms: 0,
+                now_ms: monotonic_ms(),
+                drains: Vec::new(),
                 date: today(),
                 input: vec![0; INPUT_BYTES].into_boxed_slice(),
                 output: Vec::with_capacity(INPUT_BYTES),
@@ -180,7 +185,6 @@ impl PoolThread {
             yielded: Vec::new(),
             mailbox,
             relays: shared.relays.clone(),
-            began,
             draining: false,
             closing: false,
             pruned_ms: 0,
@@ -200,7 +204,9 @@ impl PoolThread {
                 }
             };
             self.tick();
-            self.ctx.router.refresh();
+            if self.ctx.router.refresh() {
+                self.note_drains();
+            }
             for index in 0..ready {
                 if let Some(event) = self.ctx.epoll.event(index) {
                     self.event(event);
@@ -214,14 +220,10 @@ impl PoolThread {
         }
     }
 
-    fn clock_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// Takes the time for a batch.
     fn tick(&mut self) {
         let before = self.ctx.now_ms;
-        self.ctx.now_ms = self.clock_ms();
+        self.ctx.now_ms = monotonic_ms();
         if before / 1000 != self.ctx.now_ms / 1000 {
             self.ctx.date = today();
         }
@@ -238,7 +240,36 @@ impl PoolThread {
             .has_idle()
             .then(|| self.pruned_ms.saturating_add(PRUNE_EVERY_MS));
         let next = [self.timers.next_ms(), prune].into_iter().flatten().min()?;
-        Some(Duration::from_millis(next.saturating_sub(self.clock_ms())))
+        Some(Duration::from_millis(next.saturating_sub(monotonic_ms())))
+    }
+
+    /// Looks which workers leave, and gives each tunnel of theirs its moment to end.
+    fn note_drains(&mut self) {
+        let workers = self
+            .ctx
+            .router
+            .roster()
+            .apps
+            .iter()
+            .flat_map(|app| &app.workers);
+        let by_relay = |drain: &Drain| drain.by_relay;
+        let drains: Vec<Leaver> = workers
+            .filter_map(|w| {
+                let (slot, life) = (w.slot, w.life);
+                let drain = w.drain.filter(by_relay)?;
+                Some(Leaver { slot, life, drain })
+            })
+            .collect();
+        if self.ctx.drains == drains {
+            return;
+        }
+        self.ctx.drains = drains;
+        for id in self.connections.ids() {
+            if let Some(connection) = self.connections.get_mut(id) {
+                let deadline = connection.deadline_ms(&mut self.ctx);
+                self.timers.remind(id, deadline, &mut connection.queued_ms);
+            }
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -283,6 +314,7 @@ impl PoolThread {
             } => self.turn_away(socket, address, counted),
             Message::Quiet(returned) => self.take_back(returned),
             Message::NotTaken(connection) => self.begin_anew(connection),
+            Message::RosterChanged => {}
             Message::Drain => {
                 self.draining = true;
                 for id in self.connections.ids() {

@@ -18,6 +18,8 @@ fn rules() -> Rules {
         wait_ready: false,
         listen_timeout: Duration::from_secs(3),
         kill_timeout: Duration::from_millis(1600),
+        drain_rate: 10,
+        drain_timeout: Duration::from_secs(20),
         channel: true,
     }
 }
@@ -459,4 +461,57 @@ fn without_a_listener_nothing_waits_for_the_next_life() {
         story.worker.availability(&story.rules, false),
         Availability::Serving
     );
+}
+
+#[test]
+fn one_that_leaves_serves_until_nobody_is_left() {
+    let enough = [
+        (19_999, Event::Drained { life: 1 }),
+        (20_000, Event::Clock),
+        (1, Event::Closed { life: 1 }),
+        (1, Event::Stop),
+        (1, Event::Hurry),
+    ];
+    for (after, event) in enough {
+        let mut story = Story::ready();
+        assert_eq!(story.on(Event::Drain), [Action::Drain]);
+        assert_eq!(story.availability(), Availability::Draining);
+        assert_eq!(story.on(Event::Drain), [], "it leaves already");
+        assert_eq!(story.on(Event::Clock), []);
+        assert_eq!(story.on(Event::Drained { life: 2 }), [], "of another life");
+        assert_eq!(story.after(after).on(event), step(Rung::Message));
+        assert_eq!(story.availability(), Availability::Down);
+        assert_eq!(story.crash(), Next::WasAsked);
+        assert_eq!(story.worker.state, State::Stopped);
+    }
+}
+
+#[test]
+fn one_that_dies_while_it_leaves_is_not_started_again() {
+    let mut story = Story::ready();
+    let _ = story.on(Event::Drain);
+    assert_eq!(story.crash(), Next::WasAsked);
+    assert_eq!(story.worker.state, State::Stopped);
+}
+
+#[test]
+fn one_that_serves_nobody_yet_leaves_at_once() {
+    let mut story = Story::new();
+    let _ = story.on(Event::Drain);
+    assert_eq!(story.worker.state, State::Stopped);
+    let mut story = Story::new();
+    assert_eq!(story.spawn().on(Event::Drain), step(Rung::Message));
+}
+
+#[test]
+fn a_drain_is_spread_by_its_rate_and_within_its_timeout() {
+    // `rules` says 10 a second and 20 s.
+    for (open, millis) in [(0, 0), (1, 100), (50, 5000), (10_000, 16_000)] {
+        assert_eq!(rules().drain_spread(open), Duration::from_millis(millis));
+    }
+    let at_once = Rules {
+        drain_rate: 0,
+        ..rules()
+    };
+    assert_eq!(at_once.drain_spread(1000), Duration::ZERO);
 }
