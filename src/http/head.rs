@@ -1,9 +1,8 @@
 //! Request heads and response heads: the door to what the files `request` and `response` do, and
 //! what both have in common, which is limits, versions and the storage for fields.
 
-pub use super::refusal::Refusal;
 pub use super::request::{ClientSide, Method, Request, read_request};
-pub use super::response::{Asked, Delivery, Fault, Response, read_response};
+pub use super::response::{Asked, Delivery, Response, read_response};
 
 use std::mem::MaybeUninit;
 

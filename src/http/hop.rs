@@ -207,12 +207,6 @@ fn named<'f, 'b>(
         .filter(move |(field, _)| field.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// The value of the first field of a name.
-pub fn value_of<'b>(fields: &[Header<'b>], name: &str) -> Option<&'b [u8]> {
-    let (field, _) = named(fields, name.as_bytes()).next()?;
-    Some(trim(field.value))
-}
-
 /// Goes through all fields once, with what each name means and its trimmed value.
 pub fn each<'f, 'b>(
     fields: &'f [Header<'b>],

@@ -57,12 +57,49 @@ fn write_with(out: &mut Vec<u8>, answer: &Answer, fields: &[u8]) {
     // RFC 9110 8.6: neither a length nor a body in 1xx, 204 and 304.
     let bodyless = matches!(answer.status, 100..200 | 204 | 304);
     if !bodyless {
-        out.extend_from_slice(b"Content-Type: text/plain\r\nContent-Length: ");
-        push_decimal(out, (phrase.len() + 2 + sentence.len() + 1) as u64);
+        write_content(out, b"text/plain", phrase.len() + 2 + sentence.len() + 1);
         // What went wrong now may be right a moment later.
-        out.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
+        out.extend_from_slice(b"Cache-Control: no-store\r\n");
     }
     out.extend_from_slice(fields);
+    write_end(out, answer);
+    if !answer.head && !bodyless {
+        out.extend_from_slice(phrase);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(sentence);
+        out.push(b'\n');
+    }
+}
+
+/// Appends what engine.io answers to a session that it does not know, so that its client begins a
+/// new one at once. An upgrade gets plain text, as from engine.io. `answer.status` is set here.
+pub fn write_unknown_session(out: &mut Vec<u8>, upgrade: bool, answer: &Answer) {
+    let (kind, body): (&[u8], &[u8]) = if upgrade {
+        (b"text/html", b"Session ID unknown")
+    } else {
+        (
+            b"application/json",
+            br#"{"code":1,"message":"Session ID unknown"}"#,
+        )
+    };
+    write_status_line(out, 400);
+    write_content(out, kind, body.len());
+    write_end(out, answer);
+    if !answer.head {
+        out.extend_from_slice(body);
+    }
+}
+
+fn write_content(out: &mut Vec<u8>, kind: &[u8], length: usize) {
+    out.extend_from_slice(b"Content-Type: ");
+    out.extend_from_slice(kind);
+    out.extend_from_slice(b"\r\nContent-Length: ");
+    push_decimal(out, length as u64);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What the heads of all answers end with.
+fn write_end(out: &mut Vec<u8>, answer: &Answer) {
     if let Some(secs) = answer.retry_after {
         out.extend_from_slice(b"Retry-After: ");
         push_decimal(out, u64::from(secs));
@@ -77,35 +114,6 @@ fn write_with(out: &mut Vec<u8>, answer: &Answer, fields: &[u8]) {
         (false, Version::Http11) => b"",
     });
     out.extend_from_slice(b"\r\n");
-    if !answer.head && !bodyless {
-        out.extend_from_slice(phrase);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(sentence);
-        out.push(b'\n');
-    }
-}
-
-/// Appends what engine.io answers to a session that it does not know, so that its client begins a
-/// new one at once. To an upgrade it writes plain text and closes.
-pub fn write_unknown_session(out: &mut Vec<u8>, upgrade: bool, close: bool) {
-    let (kind, body): (&[u8], &[u8]) = if upgrade {
-        (b"text/html", b"Session ID unknown")
-    } else {
-        (
-            b"application/json",
-            br#"{"code":1,"message":"Session ID unknown"}"#,
-        )
-    };
-    write_status_line(out, 400);
-    if close || upgrade {
-        out.extend_from_slice(b"Connection: close\r\n");
-    }
-    out.extend_from_slice(b"Content-Type: ");
-    out.extend_from_slice(kind);
-    out.extend_from_slice(b"\r\nContent-Length: ");
-    push_decimal(out, body.len() as u64);
-    out.extend_from_slice(b"\r\n\r\n");
-    out.extend_from_slice(body);
 }
 
 fn write_status_line(out: &mut Vec<u8>, status: u16) {
@@ -236,18 +244,23 @@ mod tests {
     #[test]
     fn unknown_sessions_as_engine_io_says_it() {
         let mut out = Vec::new();
-        write_unknown_session(&mut out, false, false);
+        write_unknown_session(&mut out, false, &answer(400));
         assert_eq!(
             out,
             b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n\
               Content-Length: 41\r\n\r\n{\"code\":1,\"message\":\"Session ID unknown\"}"
         );
         out.clear();
-        write_unknown_session(&mut out, true, true);
+        let answer = Answer {
+            close: true,
+            date: Some(Date::from_unix_secs(0)),
+            ..answer(400)
+        };
+        write_unknown_session(&mut out, true, &answer);
         assert_eq!(
             out,
-            b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/html\r\n\
-              Content-Length: 18\r\n\r\nSession ID unknown"
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: 18\r\n\
+              Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: close\r\n\r\nSession ID unknown"
         );
     }
 

@@ -7,7 +7,7 @@
 use super::field::{FieldSet, Known, decimal, members, trim};
 use super::framing::Framing;
 use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
-use super::hop::{Hop, each, value_of};
+use super::hop::{Hop, each};
 use super::host::is_host;
 use super::refusal::Refusal;
 use super::scan::{Broken, scan};
@@ -324,11 +324,6 @@ impl<'b> Request<'_, 'b> {
         self.fields
             .iter()
             .map(|field| (field.name, trim(field.value)))
-    }
-
-    /// The value of the first field of this name.
-    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
-        value_of(self.fields, name)
     }
 
     /// The value of the first cookie of this name (RFC 6265 4.2.1), as it was written.

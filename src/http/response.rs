@@ -8,7 +8,7 @@ use super::date::Date;
 use super::field::{FieldSet, Known, push_decimal, trim};
 use super::framing::{Framing, push_content_length};
 use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
-use super::hop::{Hop, HopFault, each, value_of};
+use super::hop::{Hop, HopFault, each};
 use super::scan::{Broken, scan};
 use httparse::Header;
 
@@ -247,11 +247,6 @@ impl<'b> Response<'_, 'b> {
         self.fields
             .iter()
             .map(|field| (field.name, trim(field.value)))
-    }
-
-    /// The value of the first field of this name.
-    pub fn field(&self, name: &str) -> Option<&'b [u8]> {
-        value_of(self.fields, name)
     }
 
     /// 1xx other than 101: another response follows (RFC 9110 15.2).

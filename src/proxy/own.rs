@@ -82,7 +82,9 @@ impl Own {
             date: how.date,
         };
         match self {
-            Own::SessionGone { upgrade } => reply::write_unknown_session(out, upgrade, how.close),
+            Own::SessionGone { upgrade } => {
+                reply::write_unknown_session(out, upgrade, &answer(None));
+            }
             Own::FinalRecipient { options: true } => {
                 reply::write_final_recipient(out, &Method::Options, &answer(None));
             }

@@ -105,8 +105,8 @@ impl Tunnel {
         ctx.input = input;
         let moved = match moved {
             Ok(moved) => moved,
-            // A reset travels through: the other side is reset as well.
-            Err(_) => return self.broken(ctx),
+            // A client sees a reset. A Unix socket has none: the worker sees the end.
+            Err(_) => return Outcome::Abort(CloseReason::TunnelEnded),
         };
         if self.to_worker == Direction::Ended && self.to_client == Direction::Ended {
             return Outcome::Close(CloseReason::TunnelEnded);
@@ -160,7 +160,7 @@ impl Tunnel {
                 .watch_write(&ctx.epoll, self.upstream)
                 .is_err()
         {
-            return self.broken(ctx);
+            return Outcome::Abort(CloseReason::TunnelEnded);
         }
         if stuck_worker || !client.outbox.is_empty() {
             Outcome::Parked
@@ -211,14 +211,6 @@ impl Tunnel {
         }
         self.active_ms = ctx.now_ms;
         Outcome::Parked
-    }
-
-    /// Resets the worker's side; the outcome resets the client's.
-    fn broken(&self, ctx: &mut Context) -> Outcome {
-        if let Some(upstream) = ctx.upstreams.get(self.upstream) {
-            socket::reset_on_close(upstream.socket.as_fd());
-        }
-        Outcome::Abort(CloseReason::TunnelEnded)
     }
 }
 

@@ -193,6 +193,13 @@ impl Upstreams {
         self.all.remove(id);
     }
 
+    /// Closes a connection if it is on the shelf.
+    pub fn close_idle(&mut self, id: Id) {
+        if self.all.get_mut(id).is_some_and(|u| u.owner.is_none()) {
+            self.close(id);
+        }
+    }
+
     /// Takes a connection out of the set, for a relay thread. Its epoll watch ends.
     pub fn detach(&mut self, epoll: &Epoll, id: Id) -> Option<Upstream> {
         let upstream = self.all.remove(id)?;

@@ -207,6 +207,7 @@ impl PoolThread {
             if self.ctx.router.refresh() {
                 self.note_drains();
             }
+            self.drop_what_spoke_unasked(ready);
             for index in 0..ready {
                 if let Some(event) = self.ctx.epoll.event(index) {
                     self.event(event);
@@ -272,6 +273,18 @@ impl PoolThread {
         }
     }
 
+    /// A shelved connection has nothing to say: it has ended, or gone wrong. All of them go before
+    /// any request of the batch could be sent on one, and take what it has said for its answer.
+    fn drop_what_spoke_unasked(&mut self, ready: usize) {
+        for index in 0..ready {
+            if let Some(event) = self.ctx.epoll.event(index)
+                && event.token >> KIND_SHIFT << KIND_SHIFT == UPSTREAM
+            {
+                self.ctx.upstreams.close_idle(Id::from_bits(event.token));
+            }
+        }
+    }
+
     fn event(&mut self, event: Event) {
         let id = Id::from_bits(event.token);
         match event.token >> KIND_SHIFT << KIND_SHIFT {
@@ -288,7 +301,7 @@ impl PoolThread {
                 upstream.intake.note(event);
                 match upstream.owner {
                     Some(owner) => self.drive(Id::from_bits(owner)),
-                    // A shelved connection has nothing to say: it has ended, or gone wrong.
+                    // It was shelved in this batch.
                     None => self.ctx.upstreams.close(id),
                 }
             }

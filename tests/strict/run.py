@@ -126,7 +126,8 @@ def play_request(stage, group, row, pieces):
             if pieces > 1:
                 stage.accept_all()
                 for worker in stage.workers:
-                    worker.begun()
+                    if worker is not stage.current:
+                        worker.begun()
             continue
         check_request(stage.next_request(), wanted)
         stage.current.send(ANSWER)

@@ -151,8 +151,9 @@ impl Exchange {
         if to == Framing::UntilClose {
             self.last.get_or_insert(CloseReason::UntilClose);
         }
-        // A worker that closes in the middle of an upload does not want the rest.
-        if matches!(self.upload, Upload::Body { .. }) && !response.persistent {
+        // Nobody can say yet whether the rest of the upload will be read, and what is not read
+        // must not be taken for a request. RFC 9112, 9.3.
+        if !matches!(self.upload, Upload::Done) {
             self.last.get_or_insert(CloseReason::AnsweredEarly);
         }
         self.reusable = response.persistent;
