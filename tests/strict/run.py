@@ -191,7 +191,7 @@ def play_step(stage, step, pid):
     who, number, direction, what = match.groups()
     number = number and int(number)
     if who == "sidekeeper":
-        return os.kill(pid, {"stops": signal.SIGSTOP, "goes on": signal.SIGCONT}[what])
+        return suspend(pid) if what == "stops" else os.kill(pid, signal.SIGCONT)
     if who == "both":
         return answer_all(stage, number, what)
     if direction == "<" and who == "worker":
@@ -205,6 +205,15 @@ def play_step(stage, step, pid):
     if direction == ">":
         return end.send({"ok": ANSWER, "ok-head": ANSWER[:-2]}.get(what) or unescape(what))
     {"ends": end.half_close, "closes": end.close, "resets": end.reset}[what]()
+
+
+def suspend(pid):
+    """Stops the process; a thread of it may still finish what it was doing when the signal came."""
+    os.kill(pid, signal.SIGSTOP)
+    states = "R"
+    while set(states) != {"T"}:
+        stats = [task / "stat" for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+        states = [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
 
 
 def answer_all(stage, number, start):
