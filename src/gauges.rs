@@ -19,6 +19,10 @@ pub struct WorkerGauges {
     pub finished: AtomicU64,
     /// Exchanges that the worker broke (we answered 502 or 504, or cut an answer).
     pub broken: AtomicU64,
+    /// Messages of its siblings that were passed on to the worker. Written by the ipc thread.
+    pub relayed: AtomicU64,
+    /// Messages of its siblings that it lost because it did not read. Written by the ipc thread.
+    pub lost: AtomicU64,
 }
 
 /// What the whole proxy is doing. Written by acceptors and pool threads.

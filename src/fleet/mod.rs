@@ -5,6 +5,7 @@
 //! on the board, the events, and this handle.
 
 mod announce;
+mod channel;
 pub mod guard;
 mod hand_off;
 pub mod ipc;
@@ -14,6 +15,7 @@ pub mod message;
 mod output;
 mod place;
 mod probe;
+mod relay_bus;
 mod rules;
 mod rundir;
 pub mod spawn;

@@ -8,7 +8,7 @@
 use crate::fleet::FleetEvent;
 use crate::fleet::announce::{self, Steps};
 use crate::fleet::guard::Guard;
-use crate::fleet::ipc::{Ipc, LifeKey, Notice};
+use crate::fleet::ipc::{Ipc, LifeKey, NewLife, Notice};
 use crate::fleet::logs::{Logs, Tail};
 use crate::fleet::message::{self, News};
 use crate::fleet::place::{App, Place, Shown, roster};
@@ -377,8 +377,15 @@ impl Supervisor {
                 let (key, name) = (place.key(), &place.name);
                 debug!("{name} (pid {}) started, life {}", spawned.pid, key.life);
                 if let Some(channel) = spawned.channel {
-                    let gauges = Arc::clone(&place.gauges);
-                    place.door = Some(self.ipc.add(key, Arc::clone(name), channel, gauges));
+                    let life = NewLife {
+                        key,
+                        app: place.app,
+                        instance: place.instance,
+                        name: Arc::clone(name),
+                        stream: channel,
+                        gauges: Arc::clone(&place.gauges),
+                    };
+                    place.door = Some(self.ipc.add(life));
                 }
                 self.logs
                     .add(key, Arc::clone(name), spawned.stdout, spawned.stderr);
