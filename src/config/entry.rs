@@ -51,6 +51,7 @@ pub struct Entry {
     pub body_bytes_max: Option<u64>,
     pub drain_rate: u32,
     pub drain_timeout: Duration,
+    pub broadcast: bool,
     pub restart: RestartPolicy,
     pub wait_ready: bool,
     pub listen_timeout: Duration,
@@ -77,6 +78,7 @@ impl Default for Entry {
             body_bytes_max: None,
             drain_rate: DRAIN_RATE,
             drain_timeout: DRAIN_TIMEOUT,
+            broadcast: false,
             restart: RestartPolicy::default(),
             wait_ready: false,
             listen_timeout: LISTEN_TIMEOUT,
@@ -121,6 +123,7 @@ impl Entry {
             drain_timeout: object
                 .value::<Seconds>(&["drain_timeout"])?
                 .map_or(DRAIN_TIMEOUT, |Seconds(time)| time),
+            broadcast: object.flag(&["broadcast"], false)?,
             restart: read_restart(object)?,
             wait_ready: object.flag(&["wait_ready"], false)?,
             env,

@@ -57,6 +57,7 @@ pub const KEYS: &[Key] = &[
     key("body_bytes_max", &[], Honoured, "longest request body of this app, such as \"10m\"; a longer one gets 413; 0: no limit"),
     key("drain_rate", &[], Honoured, "WebSockets and sessions a second that a leaving worker gives up; 0: all at once; default: 100"),
     key("drain_timeout", &[], Honoured, "seconds after which a leaving worker is stopped whoever it still serves; default: 30"),
+    key("broadcast", &[], Honoured, "true: Socket.IO 4 without an adapter of its own reaches the clients of all workers; default: false"),
     // pm2's, honoured.
     key("name", &[], Honoured, "name of the app; default: the script's or folder's name"),
     key("script", &["exec"], Honoured, "file to start, or a program on the PATH such as npm"),

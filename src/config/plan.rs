@@ -221,6 +221,7 @@ fn spec(
         body_bytes_max: entry.body_bytes_max,
         drain_rate: entry.drain_rate,
         drain_timeout: entry.drain_timeout,
+        broadcast: entry.broadcast,
         restart: entry.restart,
         wait_ready: entry.wait_ready,
         listen_timeout: entry.listen_timeout,

@@ -10,7 +10,8 @@
 // of us. A process that does not hold the socket is left alone.
 //
 // Environment from the supervisor: SIDEKEEPER_LISTEN_FD (a listening Unix socket), SIDEKEEPER_SOCKET
-// (its path), PORT, APPNAME, and NODE_CHANNEL_FD, which Node itself turns into process.send.
+// (its path), SIDEKEEPER_BROADCAST (Socket.IO's default adapter is to reach all workers), PORT,
+// APPNAME, and NODE_CHANNEL_FD, which Node itself turns into process.send.
 //
 // To the supervisor, each one line of JSON, `cmd` shortened by NODE_SIDEKEEPER_:
 //   LISTENING {type, path, port, pid}   the app listens
@@ -82,6 +83,7 @@ if (!holdsSocket && !inAppCluster) {
   process.title = `ProxyNodeApp: ${appName}`;
   net.Server.prototype.listen = listen;
   followChannel();
+  if (holdsSocket && process.channel) joinSiblings();
   if (cluster.isPrimary) followOwnCluster();
 }
 
@@ -621,6 +623,11 @@ function followChannel() {
 
 // Node itself calls process.disconnect() when the other end has closed the channel.
 function calledByNode(called) {
+  return callerOf(called) === 'node:internal/child_process';
+}
+
+// The file of the function that has called this one.
+function callerOf(called) {
   const { prepareStackTrace, stackTraceLimit } = Error;
   const trace = {};
   Error.prepareStackTrace = (_, frames) => frames;
@@ -629,7 +636,47 @@ function calledByNode(called) {
   const [caller] = trace.stack;
   Error.prepareStackTrace = prepareStackTrace;
   Error.stackTraceLimit = stackTraceLimit;
-  return caller?.getFileName() === 'node:internal/child_process';
+  return caller?.getFileName() ?? '';
+}
+
+// ---- Siblings: the app's other workers
+//
+// Socket.IO's adapters speak to them with process.send, and sidekeeper passes it on. What they need
+// of us is in a file of its own, which is loaded by the first who needs it.
+
+function siblings() {
+  return require('./broadcast.cjs');
+}
+
+function isOfAdapter(message) {
+  return message?.source === '_sio_adapter' || message?._source === '_eio';
+}
+
+function joinSiblings() {
+  const { emit } = process;
+  process.send = function (message) {
+    if (isOfAdapter(message)) arguments[0] = siblings().pack(message);
+    return Reflect.apply(nativeSend, this, arguments);
+  };
+  // Before any listener, in whatever order adapters and app have added theirs.
+  process.emit = function (event, message) {
+    if (event === 'message' && isOfAdapter(message)) siblings().unpack(message);
+    return Reflect.apply(emit, this, arguments);
+  };
+  if (!cluster.worker) {
+    let value;
+    Object.defineProperty(cluster, 'worker', {
+      configurable: true,
+      enumerable: true,
+      get: function worker() {
+        return value ?? siblings().workerFor(callerOf(worker));
+      },
+      set: (to) => {
+        value = to;
+      },
+    });
+  }
+  if (env.SIDEKEEPER_BROADCAST) siblings().shareByDefault(nativeSend);
 }
 
 // ---- Figures

@@ -20,6 +20,9 @@ const BACKLOG: i32 = 4096;
 const LOCK: &str = "lock";
 const HOOK: &str = "hook.cjs";
 const HOOK_TEXT: &str = include_str!("hook.cjs");
+/// Beside the hook, which loads it.
+const BROADCAST: &str = "broadcast.cjs";
+const BROADCAST_TEXT: &str = include_str!("broadcast.cjs");
 
 /// A run directory that is ours until this value is dropped, or the process ends.
 #[derive(Debug)]
@@ -50,12 +53,16 @@ impl RunDir {
 
     /// Writes the hook and returns its path.
     pub fn write_hook(&self) -> Result<PathBuf, StartError> {
-        let path = self.path.join(HOOK);
-        fs::write(&path, HOOK_TEXT).map_err(|source| StartError::RunDir {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(path)
+        self.write(BROADCAST, BROADCAST_TEXT)?;
+        self.write(HOOK, HOOK_TEXT)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, StartError> {
+        let path = self.path.join(name);
+        match fs::write(&path, text) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(StartError::RunDir { path, source }),
+        }
     }
 
     /// Where a worker's socket is.
@@ -84,7 +91,9 @@ impl RunDir {
     }
 
     pub fn remove_hook(&self) {
-        let _ = fs::remove_file(self.path.join(HOOK));
+        for name in [HOOK, BROADCAST] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
     }
 }
 

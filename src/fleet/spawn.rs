@@ -29,7 +29,7 @@ const CANNOT_RUN: i32 = 127;
 const NONE: &str = "-";
 
 /// Variables that speak of us or of whoever started us, and would mislead a worker.
-const NOT_INHERITED: [&str; 12] = [
+const NOT_INHERITED: [&str; 13] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
@@ -42,6 +42,7 @@ const NOT_INHERITED: [&str; 12] = [
     "NODE_APP_INSTANCE",
     "SIDEKEEPER_LISTEN_FD",
     "SIDEKEEPER_SOCKET",
+    "SIDEKEEPER_BROADCAST",
 ];
 
 /// Everything a new process depends on.
@@ -181,6 +182,9 @@ fn contract(
         variables.push(("SIDEKEEPER_LISTEN_FD", LISTENER_FD.to_string().into()));
         let options = of_app("NODE_OPTIONS", inherited_node_options);
         variables.push(("NODE_OPTIONS", with_hook(options, order.hook)));
+        if app.broadcast {
+            variables.push(("SIDEKEEPER_BROADCAST", "1".into()));
+        }
     }
     if let Launch::NodeShell { .. } = app.launch {
         // As npm does for the lines of `scripts`.

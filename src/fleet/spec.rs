@@ -74,6 +74,8 @@ pub struct AppSpec {
     pub drain_rate: u32,
     /// A leaving worker is stopped then, whoever it still serves.
     pub drain_timeout: Duration,
+    /// Socket.IO's default adapter is replaced by one that reaches the clients of all workers.
+    pub broadcast: bool,
     pub restart: RestartPolicy,
     /// Ready only after `process.send('ready')` as well. pm2 `wait_ready`.
     pub wait_ready: bool,
