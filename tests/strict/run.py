@@ -192,6 +192,8 @@ def play_step(stage, step, pid):
     number = number and int(number)
     if who == "sidekeeper":
         return suspend(pid) if what == "stops" else os.kill(pid, signal.SIGCONT)
+    if who == "pause":
+        return time.sleep(float(what))
     if who == "both":
         return answer_all(stage, number, what)
     if direction == "<" and who == "worker":
@@ -202,6 +204,8 @@ def play_step(stage, step, pid):
         end = stage.client(who + str(number or ""))
     if direction == "<":
         return client_sees(end, what)
+    if direction == ">" and what == "until stuck":
+        return end.stuff()
     if direction == ">":
         return end.send({"ok": ANSWER, "ok-head": ANSWER[:-2]}.get(what) or unescape(what))
     {"ends": end.half_close, "closes": end.close, "resets": end.reset}[what]()
@@ -249,7 +253,8 @@ def worker_sees(stage, number, what):
     match word:
         case "begun-with":
             stage.current = worker = stage.worker(number or len(stage.workers) or 1)
-            worker.begins(rest)
+            worker.peeks = rest.endswith("; unread")
+            worker.begins(rest.removesuffix("; unread"))
         case "close-without-request":
             worker.begun()
         case "close" if rest:
@@ -330,6 +335,10 @@ def content(file):
     sys.exit(f"{file} was never written")
 
 
+def descriptors(pid):
+    return len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def take_the_workers_place(socket_file, address_file):
     """Listens where sidekeeper looks for its worker, until it is content with what it found."""
     listener = socket.socket(socket.AF_UNIX)
@@ -350,7 +359,7 @@ def main():
         *rows("responses.txt", play_response),
         *cases("exchanges.txt"),
     ]
-    failed = 0
+    failed, before = 0, descriptors(pid)
     for place, name, play in tables:
         if words and not any(word in f"{place} {name}" for word in words):
             continue
@@ -370,7 +379,12 @@ def main():
             time.sleep(0.2)
         finally:
             stage.strike()
-    sys.exit(failed > 0)
+    give_up = time.monotonic() + PATIENCE
+    while descriptors(pid) > before and time.monotonic() < give_up:
+        time.sleep(0.1)
+    kept = descriptors(pid) - before
+    print(f"{'ok' if kept <= 0 else 'not ok'} - sidekeeper keeps no descriptor of a case ({kept})")
+    sys.exit(failed > 0 or kept > 0)
 
 
 if __name__ == "__main__":
