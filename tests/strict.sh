@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every rule of HTTP/1.1 by raw bytes: the tables in tests/strict, whose first lines say how to read
 # them, played against one sidekeeper from both sides, as its clients and as its worker.
-# seconds: 15
+# seconds: 25
 #
 # tests/strict.sh WORD...   plays only the cases whose group, name or file:line holds a word.
 . "$(dirname "$0")/lib.sh"

@@ -11,13 +11,14 @@
 //! fate is told by [`Outcome`]; which worker, by `route`.
 
 mod answer;
+mod deadlines;
 mod dispatch;
 mod upload;
 
 use super::learn::Lesson;
 use super::own::Own;
 use super::slab::Id;
-use super::{Client, CloseReason, Context, HandOff, Outcome, deadline_ms};
+use super::{Client, CloseReason, Context, HandOff, Outcome};
 use crate::http::framing::{Decoder, Framing};
 use crate::http::head::{Asked, Method, Request, Version};
 use crate::roster::Slot;
@@ -78,6 +79,8 @@ enum Upload {
         decoder: Decoder,
         to: Framing,
         taken: u64,
+        /// The client waits to be told to go on (RFC 9110 10.1.1): it is not late.
+        held_back: bool,
     },
     Done,
     Dropped,
@@ -165,6 +168,7 @@ impl Exchange {
                     decoder: Decoder::new(request.framing),
                     to: request.framing,
                     taken: 0,
+                    held_back: request.expects_continue,
                 },
             },
             lesson: Lesson::of(request),
@@ -309,78 +313,6 @@ impl Exchange {
     /// Ends the exchange from outside: the connection is being closed.
     pub fn cancel(&mut self, ctx: &mut Context) {
         self.drop_upstream(ctx);
-    }
-
-    /// When [`Exchange::expire`] has to be called if nothing moves until then.
-    pub fn deadline_ms(&self, ctx: &mut Context, client: &Client) -> u64 {
-        if let Some(waiting) = self.waiting {
-            return deadline_ms(waiting.tried_ms, ASK_EVERY);
-        }
-        let settings = &ctx.settings;
-        let stuck_worker = self
-            .upstream
-            .and_then(|id| ctx.upstreams.get(id))
-            .is_some_and(|u| !u.outbox.is_empty());
-        let timeout = if !client.outbox.is_empty() || stuck_worker {
-            settings.write_timeout
-        } else if let (Upload::Body { .. }, AnswerState::Awaited) = (&self.upload, &self.answer) {
-            settings.body_timeout
-        } else {
-            self.answer_timeout
-        };
-        let deadline = deadline_ms(self.progress_ms, timeout);
-        match client.half_closed_ms {
-            Some(since) if client.outbox.is_empty() => deadline.min(deadline_ms(
-                since.max(self.progress_ms),
-                settings.half_close_timeout,
-            )),
-            Some(_) | None => deadline,
-        }
-    }
-
-    /// The deadline has passed.
-    pub fn expire(&mut self, ctx: &mut Context, client: &mut Client) -> Outcome {
-        if self.waiting.is_some() {
-            self.try_to_connect(ctx, client);
-            return self.drive(ctx, client);
-        }
-        if !client.outbox.is_empty() {
-            if client.takes() {
-                self.progress_ms = ctx.now_ms;
-                return Outcome::Parked;
-            }
-            return self.abandon(ctx, CloseReason::WriteTimeout);
-        }
-        let stuck_worker = match self.upstream.and_then(|id| ctx.upstreams.get(id)) {
-            Some(upstream) if !upstream.outbox.is_empty() => {
-                if upstream.takes() {
-                    self.progress_ms = ctx.now_ms;
-                    return Outcome::Parked;
-                }
-                true
-            }
-            Some(_) | None => false,
-        };
-        let patience = deadline_ms(
-            client
-                .half_closed_ms
-                .unwrap_or(u64::MAX)
-                .max(self.progress_ms),
-            ctx.settings.half_close_timeout,
-        );
-        if client.half_closed_ms.is_some() && ctx.now_ms >= patience {
-            return self.abandon(ctx, CloseReason::ClientLeft);
-        }
-        match (&self.answer, &self.upload) {
-            (AnswerState::Awaited, Upload::Body { .. }) if !stuck_worker => {
-                self.answer_ourselves(ctx, client, Own::BodyTooSlow);
-            }
-            (AnswerState::Awaited, _) => self.answer_ourselves(ctx, client, Own::WorkerSilent),
-            (AnswerState::Body { .. } | AnswerState::Complete, _) => {
-                return self.abandon(ctx, CloseReason::AnswerTimeout);
-            }
-        }
-        self.drive(ctx, client)
     }
 
     /// `app.instance` of the worker that was asked, for the log.

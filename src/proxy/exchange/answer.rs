@@ -106,6 +106,11 @@ impl Exchange {
                         self.answer_ourselves(ctx, client, Own::WorkerBroke("too many 1xx heads"));
                         return Ok(Vec::new());
                     }
+                    if response.status == 100
+                        && let Upload::Body { held_back, .. } = &mut self.upload
+                    {
+                        *held_back = false;
+                    }
                     // An HTTP/1.0 client does not know 1xx. RFC 9110, 15.2.
                     if self.version == Version::Http11 {
                         let mut output = std::mem::take(&mut ctx.output);

@@ -104,7 +104,13 @@ impl Exchange {
         output: &mut Vec<u8>,
     ) -> Result<(), Own> {
         let used = match &mut self.upload {
-            Upload::Body { decoder, to, taken } => {
+            Upload::Body {
+                decoder,
+                to,
+                taken,
+                held_back,
+            } => {
+                *held_back &= rest.is_empty();
                 let refused = |malformed: Malformed| Own::Refused(400, malformed.reason());
                 *taken = upload::within(decoder, *taken, rest, self.body_bytes_max)?;
                 let used = framing::transfer(decoder, *to, rest, output).map_err(refused)?;

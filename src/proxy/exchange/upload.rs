@@ -66,9 +66,16 @@ impl Exchange {
         client: &mut Client,
         got: &[u8],
     ) -> Result<(), Outcome> {
-        let Upload::Body { decoder, to, taken } = &mut self.upload else {
+        let Upload::Body {
+            decoder,
+            to,
+            taken,
+            held_back,
+        } = &mut self.upload
+        else {
             return Ok(());
         };
+        *held_back = false;
         match within(decoder, *taken, got, self.body_bytes_max) {
             Ok(now) => *taken = now,
             Err(own) => return self.refuse_upload(ctx, client, own),
