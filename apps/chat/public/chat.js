@@ -96,7 +96,6 @@ socket.on('welcome', (welcome) => {
   $('pid').textContent = String(worker.pid);
   $('node').textContent = worker.node;
   $('address').textContent = welcome.address ?? '–';
-  $('scope').textContent = welcome.scope;
   if (before) {
     const gap = lostAt ? ` after ${((Date.now() - lostAt) / 1000).toFixed(1)} s` : '';
     const where = before.pid === worker.pid ? 'Back on the same worker' : `Now served by worker ${worker.instance ?? '–'}, process ${worker.pid}`;
@@ -163,12 +162,14 @@ socket.on('rooms', (rooms) => {
   if (focused) $('rooms').querySelector(`[data-room="${CSS.escape(focused)}"]`)?.focus();
 });
 
-socket.on('people', ({ room, people }) => {
+socket.on('people', ({ room, people, workers }) => {
   if (room !== me.room) return;
-  $('people').replaceChildren(...people.map(({ id, name }) => {
+  $('scope').textContent = workers > 1 ? `on all ${workers} workers` : '';
+  $('people').replaceChildren(...people.map(({ id, name, worker: at }) => {
     const item = element('li');
     item.append(face(name), element('span', '', id === socket.id ? `${name} (me)` : name));
     item.title = name;
+    if (workers > 1) item.append(element('small', '', `worker ${at}`));
     return item;
   }));
 });
