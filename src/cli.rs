@@ -2,8 +2,10 @@
 //! argh reads the values; what is known to the table of options and not to argh (suggestions,
 //! `--name=value`, grouped help) is done here, before argh sees a word.
 
+use crate::admin::command::{COMMANDS as COMMANDS_OF_INSTANCE, names_and_helps};
 use crate::config::options::{self, OPTIONS, Options};
 use crate::config::suggest::nearest;
+use crate::console::{self, Question};
 use std::fmt::Write;
 
 /// What the user wants.
@@ -11,6 +13,8 @@ use std::fmt::Write;
 pub enum Command {
     Run(Request),
     Check(Request),
+    /// Something for a running instance.
+    Ask(Question),
     /// Text for standard output.
     Print(String),
 }
@@ -52,10 +56,21 @@ pub fn read(words: Vec<String>) -> Result<Command, String> {
     let named = ours.first().is_some_and(|first| first == name);
     match name {
         "run" | "check" => {}
-        "help" => return Ok(Command::Print(help(rest.first().map(String::as_str)))),
-        "version" => return Ok(Command::Print(version())),
+        "help" => match rest.first() {
+            Some(name) if console::knows(name) => return ask(name, &["--help".to_owned()]),
+            name => return Ok(Command::Print(help(name.map(String::as_str)))),
+        },
+        other if console::knows(other) => {
+            return match command {
+                Some(_) => Err(format!(
+                    "{other} is for a running instance and takes no `--`"
+                )),
+                None => ask(other, rest),
+            };
+        }
         other => {
-            let known = COMMANDS.iter().map(|(name, _)| *name);
+            let asked = COMMANDS_OF_INSTANCE.iter().map(|item| item.name);
+            let known = COMMANDS.iter().map(|(name, _)| *name).chain(asked);
             return Err(match nearest(other, known) {
                 Some(meant) => format!("unknown command `{other}`; did you mean `{meant}`?"),
                 None => format!(
@@ -84,6 +99,13 @@ pub fn read(words: Vec<String>) -> Result<Command, String> {
         Command::Check(request)
     } else {
         Command::Run(request)
+    })
+}
+
+fn ask(name: &str, words: &[String]) -> Result<Command, String> {
+    Ok(match console::read(name, words)? {
+        console::Words::Help(text) => Command::Print(text),
+        console::Words::Question(question) => Command::Ask(question),
     })
 }
 
@@ -174,6 +196,9 @@ fn write_help(text: &mut String, command: Option<&str>) -> std::fmt::Result {
             for (name, sentence) in COMMANDS {
                 row(text, &format!("  {name}"), sentence)?;
             }
+            for (name, sentence) in names_and_helps() {
+                row(text, &format!("  {name}"), sentence)?;
+            }
             row(text, "  --version", "print the version")?;
             row(
                 text,
@@ -234,6 +259,8 @@ Examples:
       serve any program that can bind a Unix socket
   sidekeeper check --config pm2.json
       say what would run
+  sidekeeper status --watch
+      see how the running instance does
 
 Signals:
   SIGTERM, SIGINT   stop: accept no more, finish what is in flight, stop the workers;
@@ -243,6 +270,7 @@ Exit codes:
   0   ended as asked
   1   could not start, or could not go on
   2   the command line or the configuration is wrong
+  3   no instance runs with this run directory (all commands but run and check)
 "#;
 
 /// One row of two columns; a long left side gets a line of its own.

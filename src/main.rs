@@ -4,6 +4,7 @@
 mod admin;
 mod cli;
 mod config;
+mod console;
 mod fleet;
 mod gauges;
 mod http;
@@ -61,6 +62,13 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<console::Failure> for Failure {
+    fn from(failure: console::Failure) -> Self {
+        let console::Failure { code, why } = failure;
+        Failure { code, why }
+    }
+}
+
 /// Does what the command line says.
 fn answer() -> Result<(), Failure> {
     let usage = |why| Failure {
@@ -97,6 +105,11 @@ fn answer() -> Result<(), Failure> {
                 log::warn!("{warning}");
             }
             run::run(plan).map_err(failure)?;
+        }
+        cli::Command::Ask(question) => {
+            // The limits of an instance are not ours to raise.
+            let run_dir = config::plan::run_dir(question.run_dir.clone(), &Machine::look(0)?);
+            console::ask(&question, &run_dir)?;
         }
     }
     Ok(())

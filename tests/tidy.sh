@@ -21,8 +21,9 @@ verdict() {
 # A room may use only rooms with a lower rank; two of the same rank do not know each other.
 rank_of() {
     case $1 in
-    main) echo 11 ;;
-    cli | run) echo 10 ;;
+    main) echo 12 ;;
+    cli | run) echo 11 ;;
+    console) echo 10 ;;
     config) echo 9 ;;
     server) echo 8 ;;
     admin | proxy) echo 7 ;;

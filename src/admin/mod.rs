@@ -1,1 +1,91 @@
-//! See ARCHITECTURE.md.
+//! Seeing and steering a running instance: the control socket and what is told over it. Reads what
+//! the other rooms publish; asks the fleet for what is to be done; is never on the way of a request.
+//!
+//! `command` is the table of commands (a new one is one item there), `control` the socket, `status`
+//! what `sidekeeper status` shows, `sampler` the figures that are rates.
+
+pub mod command;
+mod control;
+pub mod humane;
+mod names;
+mod restart;
+mod sampler;
+pub mod sessions;
+pub mod status;
+mod why;
+
+use crate::fleet::Fleet;
+use crate::gauges::FrontGauges;
+use crate::roster::Board;
+use crate::route::Tables;
+use control::Control;
+use crossbeam_channel::Sender;
+use sampler::Sampler;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use control::socket_path;
+
+/// What a client asks of the process as a whole. The main thread obeys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As SIGTERM.
+    Stop,
+}
+
+/// What commands may look at and act on.
+pub struct Instance {
+    pub fleet: Arc<Fleet>,
+    pub board: Arc<Board>,
+    pub tables: Arc<Tables>,
+    pub front: Arc<FrontGauges>,
+    /// As bound.
+    pub addresses: Vec<String>,
+    pub run_dir: PathBuf,
+    pub began: Instant,
+    pub orders: Sender<Order>,
+}
+
+/// What all threads of this room share.
+pub struct Shared {
+    pub instance: Instance,
+    pub sampler: Sampler,
+}
+
+/// Why there is no control socket. The text is one line that says what to do.
+#[derive(Debug)]
+pub struct StartError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, source) = (self.path.display(), &self.source);
+        write!(
+            f,
+            "cannot listen on {path}: {source}; choose another --run-dir"
+        )
+    }
+}
+
+/// The running admin threads. Dropping it removes the control socket.
+pub struct Admin {
+    _control: Control,
+}
+
+/// Begins to answer. The run directory is there, and ours.
+pub fn start(instance: Instance) -> Result<Admin, StartError> {
+    let path = socket_path(&instance.run_dir);
+    let failed = |source| StartError {
+        path: path.clone(),
+        source,
+    };
+    let sampler = Sampler::start(instance.fleet.clone(), instance.board.clone()).map_err(failed)?;
+    let shared = Arc::new(Shared { instance, sampler });
+    let control = Control::start(&path, shared).map_err(failed)?;
+    Ok(Admin { _control: control })
+}

@@ -270,15 +270,20 @@ fn finish(
         shutdown_timeout: options
             .shutdown_timeout
             .map_or(Duration::ZERO, |Seconds(time)| time),
-        run_dir: machine
-            .dir
-            .join(options.run_dir.unwrap_or_else(|| usual_run_dir(machine))),
+        run_dir: run_dir(options.run_dir, machine),
         address_file: options.address_file.map(|file| machine.dir.join(file)),
         pid_file: options.pid_file.map(|file| machine.dir.join(file)),
         log_level: options
             .log_level
             .map_or(log::LevelFilter::Info, |LogLevel(level)| level),
     })
+}
+
+/// Where an instance keeps its sockets: where it was told to, or the usual place.
+pub fn run_dir(told: Option<PathBuf>, machine: &Machine) -> PathBuf {
+    machine
+        .dir
+        .join(told.unwrap_or_else(|| usual_run_dir(machine)))
 }
 
 fn usual_run_dir(machine: &Machine) -> PathBuf {

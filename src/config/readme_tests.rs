@@ -40,6 +40,15 @@ fn keys_table() -> String {
     text
 }
 
+fn commands_table() -> String {
+    let mut text = String::from("| command | what it does |\n|---|---|\n");
+    for (name, help) in crate::admin::command::names_and_helps() {
+        let name = name.replace('|', "\\|");
+        writeln!(text, "| `{name}` | {help} |").expect("a String takes all");
+    }
+    text
+}
+
 /// The text with the lines between the two marks replaced.
 fn replaced(text: &str, name: &str, table: &str) -> String {
     let (open, close) = (
@@ -58,6 +67,7 @@ fn the_readme_has_the_tables_of_the_code() {
     let readme = fs::read_to_string(README).expect("README.md");
     let wanted = replaced(&readme, "options", &options_table());
     let wanted = replaced(&wanted, "keys", &keys_table());
+    let wanted = replaced(&wanted, "commands", &commands_table());
     if env::var_os("UPDATE_README").is_some() {
         fs::write(README, &wanted).expect("README.md can be written");
     } else {

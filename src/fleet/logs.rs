@@ -1,6 +1,6 @@
 //! What workers print: read line by line from their pipes, written to our own output as
-//! `chat.0 | line`, stdout to stdout and stderr to stderr, and the last lines of stderr kept for
-//! the report when a worker keeps dying.
+//! `chat.0 | line`, stdout to stdout and stderr to stderr; kept for a while, and sent to those who
+//! read along; the last lines of stderr kept for the report when a worker keeps dying.
 //!
 //! One thread waits in an epoll set over all pipes. A worker never waits for whoever reads our
 //! output: what does not fit into a bounded buffer is dropped, counted, and the count is told.
@@ -8,16 +8,20 @@
 use crate::fleet::ipc::LifeKey;
 use crate::fleet::lines::LineSplitter;
 use crate::fleet::output::Output;
+use crate::fleet::readers::ReaderSet;
+use crate::fleet::recent::Recent;
 use crate::roster::Slot;
 use crate::sys::epoll::{Epoll, Interest, Waker};
 use crate::sys::socket::wait_ready;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use log::warn;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A longer line is split.
 const LINE_BYTES_MAX: usize = 16 << 10;
@@ -52,7 +56,32 @@ enum Command {
     Tail {
         key: LifeKey,
     },
+    Read {
+        socket: UnixStream,
+        slots: Vec<Slot>,
+        follow: bool,
+    },
     End,
+}
+
+/// The way to the thread for those who want to read along.
+#[derive(Clone)]
+pub struct Readers {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Readers {
+    pub fn add(&self, socket: UnixStream, slots: Vec<Slot>, follow: bool) {
+        let order = Command::Read {
+            socket,
+            slots,
+            follow,
+        };
+        // A thread that has ended closes the socket, and the reader knows.
+        let _ = self.commands.send(order);
+        self.waker.ring();
+    }
 }
 
 /// The way to the thread. Its queue is unbounded and small by construction: the supervisor sends
@@ -81,6 +110,8 @@ impl Logs {
             pipes: HashMap::new(),
             next_token: FIRST_PIPE,
             kept: HashMap::new(),
+            recent: Recent::default(),
+            readers: ReaderSet::default(),
             stdout,
             stderr,
             buffer: vec![0; READ_BYTES],
@@ -101,6 +132,14 @@ impl Logs {
     /// Asks for a life's last lines of stderr; the answer comes over the channel of `new`.
     pub fn ask_tail(&self, key: LifeKey) {
         self.order(Command::Tail { key });
+    }
+
+    /// The way for those who want to read along.
+    pub fn readers(&self) -> Readers {
+        Readers {
+            commands: self.commands.clone(),
+            waker: Arc::clone(&self.waker),
+        }
     }
 
     /// Reads and writes what is there, and ends the thread.
@@ -144,6 +183,8 @@ pub struct LogsThread {
     pipes: HashMap<u64, Pipe>,
     next_token: u64,
     kept: HashMap<Slot, Kept>,
+    recent: Recent,
+    readers: ReaderSet,
     stdout: Output,
     stderr: Output,
     buffer: Vec<u8>,
@@ -151,19 +192,16 @@ pub struct LogsThread {
 
 impl LogsThread {
     pub fn run(mut self) -> io::Result<()> {
-        let mut tokens = Vec::new();
+        let mut events = Vec::new();
         loop {
             let count = self.epoll.wait(None)?;
-            tokens.clear();
-            tokens.extend(
-                (0..count)
-                    .filter_map(|i| self.epoll.event(i))
-                    .map(|e| e.token),
-            );
-            for token in tokens.iter().copied() {
-                match token {
+            events.clear();
+            events.extend((0..count).filter_map(|i| self.epoll.event(i)));
+            for event in events.iter().copied() {
+                match event.token {
                     WAKER => self.waker.silence(),
                     STDOUT | STDERR => {} // Flushed below.
+                    reader if self.readers.contains(reader) => self.readers.event(event),
                     pipe => self.read(pipe),
                 }
             }
@@ -186,6 +224,11 @@ impl LogsThread {
                         self.watch(key, &name, Stream::Stderr, stderr)?;
                     }
                     Ok(Command::Tail { key }) => self.tell_tail(key),
+                    Ok(Command::Read {
+                        socket,
+                        slots,
+                        follow,
+                    }) => self.begin_reading(socket, slots, follow),
                     Ok(Command::End) | Err(TryRecvError::Disconnected) => {
                         self.finish();
                         return Ok(());
@@ -195,6 +238,17 @@ impl LogsThread {
             }
             self.stdout.flush(&self.epoll);
             self.stderr.flush(&self.epoll);
+            self.readers.flush();
+        }
+    }
+
+    fn begin_reading(&mut self, socket: UnixStream, slots: Vec<Slot>, follow: bool) {
+        let token = self.next_token;
+        self.next_token += 1;
+        let recent = self.recent.of(&slots);
+        let whom = (slots, follow);
+        if let Err(e) = self.readers.add(&self.epoll, token, socket, whom, &recent) {
+            warn!("cannot send the logs to a reader: {e}");
         }
     }
 
@@ -245,7 +299,12 @@ impl LogsThread {
             Stream::Stdout => None,
             Stream::Stderr => self.kept.get_mut(&key.slot).filter(|k| k.life == key.life),
         };
-        let print = self.print;
+        let (print, slot) = (self.print, key.slot);
+        let word = match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        let (recent, readers, now_ms) = (&mut self.recent, &mut self.readers, unix_ms());
         let mut each = |line: &[u8]| {
             if print {
                 output.line(name, line);
@@ -253,6 +312,7 @@ impl LogsThread {
             if let Some(kept) = &mut kept {
                 kept.push(line);
             }
+            readers.line(slot, recent.push(slot, name, word, now_ms, line));
         };
         if count == 0 {
             lines.end(&mut each);
@@ -309,6 +369,13 @@ impl LogsThread {
             output.flush_until(deadline, &self.epoll);
         }
     }
+}
+
+fn unix_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 impl Kept {

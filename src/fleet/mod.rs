@@ -15,6 +15,8 @@ pub mod message;
 mod output;
 mod place;
 mod probe;
+mod readers;
+mod recent;
 mod relay_bus;
 mod rules;
 mod rundir;
@@ -27,7 +29,7 @@ mod worker;
 use crate::fleet::announce::Steps;
 use crate::fleet::guard::Guard;
 use crate::fleet::ipc::Ipc;
-use crate::fleet::logs::Logs;
+use crate::fleet::logs::{Logs, Readers};
 use crate::fleet::place::{App, Place};
 use crate::fleet::rundir::{RunDir, SOCKET_PATH_BYTES_MAX};
 use crate::fleet::spec::AppSpec;
@@ -38,6 +40,7 @@ use crate::sys::procfs;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::fmt;
 use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,6 +160,7 @@ pub struct Fleet {
     children: Sender<()>,
     events: Receiver<FleetEvent>,
     statuses: Arc<Mutex<Vec<WorkerStatus>>>,
+    readers: Readers,
     /// Closed when the supervisor and the logs have ended.
     done: Receiver<()>,
 }
@@ -181,6 +185,18 @@ impl Fleet {
     /// one, and when none is left, or `drain_timeout` is over, it is stopped and stays so.
     pub fn drain(&self, slot: Slot) {
         let _ = self.requests.send(Request::Drain(slot));
+    }
+
+    /// Stops a worker and starts it again at once, whatever state it is in. Requests that find no
+    /// other worker wait for it.
+    pub fn restart(&self, slot: Slot) {
+        let _ = self.requests.send(Request::Restart(slot));
+    }
+
+    /// Sends what workers have printed lately, and with `follow` what they print from now on, to a
+    /// socket; `slots` empty: all workers.
+    pub fn send_logs(&self, to: UnixStream, slots: Vec<Slot>, follow: bool) {
+        self.readers.add(to, slots, follow);
     }
 
     /// Takes the next step of a stop at once.
@@ -225,6 +241,7 @@ pub fn start(
     let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
     let (logs, logs_thread) = Logs::new(tails, settings.log_worker_output).map_err(resources)?;
     let guard = Guard::start(&settings.executable).map_err(resources)?;
+    let readers = logs.readers();
     let statuses: Arc<Mutex<Vec<WorkerStatus>>> = Arc::default();
     board.publish(place::roster(&apps, &places));
     let supervisor = Supervisor {
@@ -270,6 +287,7 @@ pub fn start(
         children,
         events: events_out,
         statuses,
+        readers,
         done,
     })
 }

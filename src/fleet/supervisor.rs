@@ -46,6 +46,8 @@ pub enum Request {
     Hurry,
     /// This worker leaves without haste, and is not started again.
     Drain(Slot),
+    /// A new life in place of the one that this worker has.
+    Restart(Slot),
 }
 
 /// The ends of the channels that the supervisor waits on.
@@ -177,11 +179,25 @@ impl Supervisor {
                 }
                 return;
             }
+            Request::Restart(slot) => return self.restart(slot, now),
         };
         self.stopping = true;
         for index in 0..self.places.len() {
             self.apply(index, event, now);
         }
+    }
+
+    fn restart(&mut self, slot: Slot, now: Instant) {
+        let index = self.places.iter().position(|place| place.slot == slot);
+        // Nothing is begun any more when all is to end.
+        let Some(index) = index.filter(|_| !self.stopping) else {
+            return;
+        };
+        if let Some(place) = self.places.get_mut(index) {
+            info!("{} is restarted, as somebody asked", place.name);
+            place.sentence = Some("restarted on request".to_owned());
+        }
+        self.apply(index, Event::Restart, now);
     }
 
     fn hear(&mut self, notice: Notice, now: Instant) {

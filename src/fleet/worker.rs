@@ -18,6 +18,8 @@
 //!                                         +------> Leaving -> (GroupGone) -> Stopped
 //! ```
 //!
+//! Restart: as Stop, but a new life follows: what would be Stopped is Waiting, due at once.
+//!
 //! A *life* is one process of a worker, counted from 1. Events carry the life or the process they
 //! speak of; one about an earlier life changes nothing.
 
@@ -138,6 +140,8 @@ pub enum Event {
     },
     /// We are going down.
     Stop,
+    /// A new life is wanted in place of this one.
+    Restart,
     /// Next rung, at once.
     Hurry,
     /// Time has passed.
@@ -205,6 +209,8 @@ pub struct Worker {
     pub life: u32,
     /// Failed lives in a row: those that were not ready for `min_uptime`.
     pub failures: u32,
+    /// A new life follows the stop that is under way.
+    pub again: bool,
 }
 
 impl Worker {
@@ -214,6 +220,7 @@ impl Worker {
             state: State::Waiting { until: now },
             life: 1,
             failures: 0,
+            again: false,
         }
     }
 
@@ -267,6 +274,9 @@ impl Worker {
                     Availability::Down
                 }
             }
+            State::Stopping { .. } | State::Leaving { .. } if self.again && has_listener => {
+                Availability::Coming
+            }
             State::Stopping { .. } | State::Leaving { .. } | State::Stopped => Availability::Down,
         }
     }
@@ -299,6 +309,20 @@ impl Worker {
         if !self.concerns(event) {
             return vec![];
         }
+        match event {
+            Event::Restart => self.again = self.group().is_some(),
+            Event::Stop | Event::Drain => self.again = false,
+            Event::Spawned { .. }
+            | Event::SpawnFailed
+            | Event::Listens { .. }
+            | Event::SaidReady { .. }
+            | Event::Closed { .. }
+            | Event::Died { .. }
+            | Event::GroupGone { .. }
+            | Event::Drained { .. }
+            | Event::Hurry
+            | Event::Clock => {}
+        }
         match self.state {
             State::Waiting { until } => self.waiting(until, event, now),
             State::Spawning => self.spawning(event, now, rules),
@@ -315,7 +339,12 @@ impl Worker {
             State::Leaving { group, rung, until } => {
                 self.leaving(group, rung, until, event, now, rules)
             }
-            State::Stopped => vec![],
+            State::Stopped => {
+                if event == Event::Restart {
+                    self.begin_anew(now);
+                }
+                vec![]
+            }
         }
     }
 
@@ -329,8 +358,24 @@ impl Worker {
             Event::Died { pid, .. } => self.pid() == Some(pid),
             Event::GroupGone { group } => self.group() == Some(group),
             Event::Spawned { .. } | Event::SpawnFailed => self.state == State::Spawning,
-            Event::Drain | Event::Stop | Event::Hurry | Event::Clock => true,
+            Event::Drain | Event::Stop | Event::Restart | Event::Hurry | Event::Clock => true,
         }
+    }
+
+    /// The stop is over.
+    fn stopped(&mut self, now: Instant) {
+        if std::mem::take(&mut self.again) {
+            self.begin_anew(now);
+        } else {
+            self.state = State::Stopped;
+        }
+    }
+
+    /// The next life is due at once, whatever the lives before it were like.
+    fn begin_anew(&mut self, now: Instant) {
+        self.life = self.life.saturating_add(1);
+        self.failures = 0;
+        self.state = State::Waiting { until: now };
     }
 
     fn waiting(&mut self, until: Instant, event: Event, now: Instant) -> Vec<Action> {
@@ -341,6 +386,12 @@ impl Worker {
             }
             Event::Drain | Event::Stop | Event::Hurry => {
                 self.state = State::Stopped;
+                vec![]
+            }
+            // Without its delay, and as if it had never failed.
+            Event::Restart => {
+                self.failures = 0;
+                self.state = State::Waiting { until: now };
                 vec![]
             }
             // What a dead life had still to say counts for nothing: the life is a new one.
@@ -368,7 +419,7 @@ impl Worker {
             }
             Event::SpawnFailed => self.fail(None, None, now, rules),
             // The supervisor answers the spawn before it does anything else.
-            Event::Drain | Event::Stop | Event::Hurry | Event::Clock => vec![],
+            Event::Drain | Event::Stop | Event::Restart | Event::Hurry | Event::Clock => vec![],
             Event::Drained { .. } => vec![],
             Event::Listens { .. }
             | Event::SaidReady { .. }
@@ -418,7 +469,9 @@ impl Worker {
                     listens: known.listens,
                 }]
             }
-            Event::Drain | Event::Stop | Event::Hurry => self.begin_stop(known.pid, now, rules),
+            Event::Drain | Event::Stop | Event::Restart | Event::Hurry => {
+                self.begin_stop(known.pid, now, rules)
+            }
             Event::Drained { .. } => vec![],
             Event::Clock | Event::Spawned { .. } | Event::SpawnFailed | Event::GroupGone { .. } => {
                 vec![]
@@ -452,7 +505,7 @@ impl Worker {
                 };
                 vec![Action::Drain]
             }
-            Event::Stop | Event::Hurry => self.begin_stop(pid, now, rules),
+            Event::Stop | Event::Restart | Event::Hurry => self.begin_stop(pid, now, rules),
             Event::Drained { .. }
             | Event::Listens { .. }
             | Event::SaidReady { .. }
@@ -485,7 +538,9 @@ impl Worker {
                 vec![Action::CondemnClosed { group: pid }]
             }
             Event::Died { exit, .. } => self.end_of_service(steady, pid, exit, now, rules),
-            Event::Drain | Event::Stop | Event::Hurry => self.begin_stop(pid, now, rules),
+            Event::Drain | Event::Stop | Event::Restart | Event::Hurry => {
+                self.begin_stop(pid, now, rules)
+            }
             Event::SaidReady { .. }
             | Event::Drained { .. }
             | Event::Closed { .. }
@@ -507,9 +562,11 @@ impl Worker {
         match event {
             Event::Clock if now >= until => self.begin_stop(pid, now, rules),
             // An app that closes its server by itself takes nothing any more.
-            Event::Drained { .. } | Event::Closed { .. } | Event::Stop | Event::Hurry => {
-                self.begin_stop(pid, now, rules)
-            }
+            Event::Drained { .. }
+            | Event::Closed { .. }
+            | Event::Stop
+            | Event::Restart
+            | Event::Hurry => self.begin_stop(pid, now, rules),
             // It was to leave anyway.
             Event::Died {
                 exit, group_left, ..
@@ -556,7 +613,7 @@ impl Worker {
                 };
                 vec![Action::Insist { group: pid }]
             }
-            Event::Drain | Event::Stop | Event::Hurry => {
+            Event::Drain | Event::Stop | Event::Restart | Event::Hurry => {
                 self.state = State::Stopping {
                     pid,
                     rung: Rung::Kill,
@@ -590,15 +647,15 @@ impl Worker {
             Event::Died {
                 exit, group_left, ..
             } => {
-                self.state = if group_left {
-                    State::Leaving {
+                if group_left {
+                    self.state = State::Leaving {
                         group: pid,
                         rung,
                         until,
-                    }
+                    };
                 } else {
-                    State::Stopped
-                };
+                    self.stopped(now);
+                }
                 let next = Next::WasAsked;
                 return vec![Action::TellDeath {
                     pid: Some(pid),
@@ -609,6 +666,7 @@ impl Worker {
             Event::Stop
             | Event::Drain
             | Event::Drained { .. }
+            | Event::Restart
             | Event::Listens { .. }
             | Event::SaidReady { .. }
             | Event::Spawned { .. }
@@ -636,12 +694,13 @@ impl Worker {
             Event::Clock => now >= until,
             Event::Hurry => rung != Rung::Kill,
             Event::GroupGone { .. } => {
-                self.state = State::Stopped;
+                self.stopped(now);
                 return vec![];
             }
             Event::Stop
             | Event::Drain
             | Event::Drained { .. }
+            | Event::Restart
             | Event::Listens { .. }
             | Event::SaidReady { .. }
             | Event::Closed { .. }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use rules::Rules;
-pub use sticky::Sessions;
+pub use sticky::{Home, Known, Sessions};
 
 /// Why a request went to its worker. The words appear in logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

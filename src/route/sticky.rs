@@ -13,10 +13,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The life that owns a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Home {
     pub slot: Slot,
     pub life: u32,
+}
+
+/// A session as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub home: Home,
+    /// When it was learned, in seconds of the monotonic clock. With the key beside it this takes no
+    /// room of its own.
+    pub learned_s: u32,
 }
 
 /// A table of sessions.
@@ -37,7 +46,7 @@ struct Shard {
     turned_ms: u64,
 }
 
-type Generation = HashMap<u128, Home, BuildHasherDefault<AlreadyHashed>>;
+type Generation = HashMap<u128, Known, BuildHasherDefault<AlreadyHashed>>;
 
 /// Enough that two pool threads seldom meet in one.
 const SHARDS: usize = 64;
@@ -57,21 +66,53 @@ impl Sessions {
     /// Remembers, or corrects, the owner of a session.
     pub fn learn(&self, app: &str, session: &[u8], home: Home, now_ms: u64) {
         self.with(app, session, now_ms, |shard, key| {
-            shard.old.remove(&key);
-            shard.young.insert(key, home);
+            let before = shard.old.remove(&key);
+            let before = shard.young.get(&key).copied().or(before);
+            let known = before.filter(|known| known.home == home);
+            let learned_s = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
+            let known = known.unwrap_or(Known { home, learned_s });
+            shard.young.insert(key, known);
         });
     }
 
     /// The owner of a session, if it was learned and not forgotten.
     pub fn find(&self, app: &str, session: &[u8], now_ms: u64) -> Option<Home> {
         self.with(app, session, now_ms, |shard, key| {
-            if let Some(home) = shard.young.get(&key) {
-                return Some(*home);
+            if let Some(known) = shard.young.get(&key) {
+                return Some(known.home);
             }
-            let home = shard.old.remove(&key)?;
-            shard.young.insert(key, home);
-            Some(home)
+            let known = shard.old.remove(&key)?;
+            shard.young.insert(key, known);
+            Some(known.home)
         })
+    }
+
+    /// What is known of a session, for somebody who only wants to know: it is not kept any longer
+    /// for that.
+    pub fn look(&self, app: &str, session: &[u8]) -> Option<Known> {
+        let (shard, key) = self.locate(app, session);
+        let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = shard.young.get(&key).or_else(|| shard.old.get(&key));
+        known.copied()
+    }
+
+    /// How many sessions each life owns. Looks at every entry, one shard after the other.
+    pub fn count(&self) -> HashMap<Home, usize> {
+        let mut counts = HashMap::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for known in shard.young.values().chain(shard.old.values()) {
+                *counts.entry(known.home).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn locate(&self, app: &str, session: &[u8]) -> (&Mutex<Shard>, u128) {
+        let [low, high] = self.keys.each_ref().map(|k| k.hash_one((app, session)));
+        let key = u128::from(high) << 64 | u128::from(low);
+        let place = usize::try_from(low % SHARDS as u64).unwrap_or(0);
+        (&self.shards[place], key)
     }
 
     fn with<R>(
@@ -81,10 +122,7 @@ impl Sessions {
         now_ms: u64,
         act: impl FnOnce(&mut Shard, u128) -> R,
     ) -> R {
-        let [low, high] = self.keys.each_ref().map(|k| k.hash_one((app, session)));
-        let key = u128::from(high) << 64 | u128::from(low);
-        let place = usize::try_from(low % SHARDS as u64).unwrap_or(0);
-        let shard = &self.shards[place];
+        let (shard, key) = self.locate(app, session);
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let full = shard.young.len() >= self.generation_max;
         if full || now_ms.saturating_sub(shard.turned_ms) >= self.generation_ms {
@@ -135,6 +173,27 @@ mod tests {
     }
 
     #[test]
+    fn tells_since_when_and_how_many() {
+        let table = Sessions::new(100_000, Duration::from_secs(10));
+        table.learn("a", b"one", HOME, 2000);
+        table.learn("a", b"one", HOME, 9000);
+        table.learn("a", b"two", HOME, 5000);
+        assert_eq!(
+            table.look("a", b"one").map(|known| known.learned_s),
+            Some(2)
+        );
+        assert_eq!(table.look("b", b"one"), None);
+        assert_eq!(table.count().get(&HOME), Some(&2));
+        let moved = Home { life: 4, ..HOME };
+        table.learn("a", b"one", moved, 9000);
+        let known = Known {
+            home: moved,
+            learned_s: 9,
+        };
+        assert_eq!(table.look("a", b"one"), Some(known));
+    }
+
+    #[test]
     fn forgets_what_nobody_asks_for() {
         // Large enough that only time turns the generations, wherever the hashes fall.
         let table = Sessions::new(100_000, Duration::from_secs(10));
@@ -143,7 +202,7 @@ mod tests {
         for second in 1..40 {
             assert_eq!(table.find("a", b"asked", second * 1000), Some(HOME));
             // Another session in every shard keeps the generations turning.
-            for i in 0..200u32 {
+            for i in 0..2000u32 {
                 table.learn("b", &i.to_le_bytes(), HOME, second * 1000);
             }
         }

@@ -12,6 +12,7 @@
 mod banner;
 mod traces;
 
+use crate::admin::{self, Order};
 use crate::config::plan::Plan;
 use crate::config::{shown_command, shown_routes};
 use crate::fleet::status::{Condition, WorkerStatus};
@@ -34,6 +35,8 @@ use traces::Trace;
 
 /// After this the screen is shown even if an app is still coming up.
 const BANNER_PATIENCE: Duration = Duration::from_secs(10);
+/// Orders that wait for the main thread.
+const ORDERS_MAX: usize = 4;
 /// How often a waiting stop looks whether it is to hurry.
 const GLANCE: Duration = Duration::from_millis(20);
 /// What the workers' ladder may take beyond the longest `kill_timeout`: two rungs and the reaping.
@@ -67,20 +70,42 @@ pub fn run(plan: Plan) -> Result<(), String> {
     let mut server =
         Server::bind(plan.server.clone(), board.clone()).map_err(|error| error.to_string())?;
     let settings = fleet::Settings::new(plan.run_dir.clone());
-    let fleet =
-        fleet::start(plan.apps.clone(), settings, board).map_err(|error| error.to_string())?;
+    let fleet = fleet::start(plan.apps.clone(), settings, board.clone())
+        .map_err(|error| error.to_string())?;
+    let fleet = Arc::new(fleet);
+    let (orders_in, orders) = bounded(ORDERS_MAX);
+    let admin = admin::start(admin::Instance {
+        fleet: fleet.clone(),
+        board,
+        tables: server.tables().clone(),
+        front: server.front().clone(),
+        addresses: server.addresses().to_vec(),
+        run_dir: plan.run_dir.clone(),
+        began: Instant::now(),
+        orders: orders_in,
+    })
+    .map_err(|error| error.to_string())?;
     server.start().map_err(|error| {
         format!("cannot start threads: {error}; look at the limits of processes")
     })?;
 
-    let address_file = serve(&plan, &server, &fleet, &signals);
-    stop(&plan, server, &fleet, &signals);
+    let asked = Asked { signals, orders };
+    let address_file = serve(&plan, &server, &fleet, &asked);
+    stop(&plan, server, &fleet, &asked);
+    drop(admin);
     drop(address_file);
     Ok(())
 }
 
+/// What may ask the main thread for something.
+struct Asked {
+    signals: Receiver<i32>,
+    /// From the control socket.
+    orders: Receiver<Order>,
+}
+
 /// Everything between start and stop. Returns when a stop was asked for, with what it has written.
-fn serve(plan: &Plan, server: &Server, fleet: &Fleet, signals: &Receiver<i32>) -> Option<Trace> {
+fn serve(plan: &Plan, server: &Server, fleet: &Fleet, asked: &Asked) -> Option<Trace> {
     let mut arrivals = vec![Arrival::Coming; plan.apps.len()];
     let index_of = |app: &str| plan.apps.iter().position(|spec| spec.name == app);
     let patience = crossbeam_channel::after(BANNER_PATIENCE);
@@ -97,7 +122,10 @@ fn serve(plan: &Plan, server: &Server, fleet: &Fleet, signals: &Receiver<i32>) -
             show(plan, server, &arrivals);
         }
         select! {
-            recv(signals) -> signal => match signal {
+            recv(asked.orders) -> order => match order {
+                Ok(Order::Stop) | Err(_) => return address_file,
+            },
+            recv(asked.signals) -> signal => match signal {
                 Ok(SIGCHLD) => fleet.child_signal(),
                 Ok(SIGTERM | SIGINT) | Err(_) => return address_file,
                 // A terminal that went away has nobody left to press Ctrl-C.
@@ -150,11 +178,11 @@ fn one_worker_less(fleet: &Fleet) {
     }
 }
 
-fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, signals: &Receiver<i32>) {
+fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked) {
     // True if another stop signal has come. Children are reaped all the while.
     let hurried = || {
-        let mut hurried = false;
-        for signal in signals.try_iter() {
+        let mut hurried = asked.orders.try_iter().count() > 0;
+        for signal in asked.signals.try_iter() {
             match signal {
                 SIGCHLD => fleet.child_signal(),
                 SIGTERM | SIGINT => hurried = true,

@@ -66,6 +66,7 @@ pub struct Server {
     settings: Settings,
     board: Arc<Board>,
     front: Arc<FrontGauges>,
+    tables: Arc<Tables>,
     listeners: Vec<Listener>,
     addresses: Vec<String>,
     running: Option<Running>,
@@ -90,6 +91,7 @@ impl Server {
         }
         Ok(Server {
             addresses: listeners.iter().map(Listener::address).collect(),
+            tables: Arc::new(Tables::new(settings.sessions_max)),
             settings,
             board,
             front: Arc::default(),
@@ -101,6 +103,16 @@ impl Server {
     /// The addresses as bound, `HOST:PORT` or `unix:PATH`, in the order of the settings.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Counters of the whole front.
+    pub fn front(&self) -> &Arc<FrontGauges> {
+        &self.front
+    }
+
+    /// Which session is where.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
     }
 
     /// Starts the pool and the acceptors.
@@ -115,7 +127,7 @@ impl Server {
                 settings: Arc::new(self.settings.proxy.clone()),
                 front: self.front.clone(),
                 board: self.board.clone(),
-                tables: Arc::new(Tables::new(self.settings.sessions_max)),
+                tables: self.tables.clone(),
                 relays: relays.clone(),
             },
         )?;

@@ -10,3 +10,4 @@ pub mod passing;
 pub mod process;
 pub mod procfs;
 pub mod socket;
+pub mod terminal;

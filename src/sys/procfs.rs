@@ -1,4 +1,4 @@
-//! What `/proc` tells about processes. No libc call of its own; absent or odd files are None.
+//! What `/proc` tells about processes. Absent or odd files are None.
 
 use crate::sys::process::Pid;
 use std::fs;
@@ -28,9 +28,81 @@ pub fn children() -> Vec<Pid> {
         .collect()
 }
 
+/// What a process, and those that it has started, have used so far and hold now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time, user and system, in clock ticks ([`TICKS_PER_SECOND`]).
+    pub cpu_ticks: u64,
+    pub resident_bytes: u64,
+}
+
+/// USER_HZ: what `/proc` counts CPU time in, the same on every Linux. proc_pid_stat(5).
+pub const TICKS_PER_SECOND: u64 = 100;
+
+/// Processes that are looked at below one; a worker that forks without end must not hold us up.
+const FAMILY_MAX: usize = 64;
+
+/// The usage of a process and of its descendants: a worker is often a shell with the real one below.
+pub fn family_usage(pid: Pid) -> Option<Usage> {
+    let mut family = vec![pid.number()];
+    let mut sum = None;
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        next += 1;
+        let Some(usage) = usage(member) else { continue };
+        let sum: &mut Usage = sum.get_or_insert_default();
+        sum.cpu_ticks = sum.cpu_ticks.saturating_add(usage.cpu_ticks);
+        sum.resident_bytes = sum.resident_bytes.saturating_add(usage.resident_bytes);
+        if let Ok(children) = fs::read_to_string(format!("/proc/{member}/task/{member}/children")) {
+            let room = FAMILY_MAX.saturating_sub(family.len());
+            let children = children.split_ascii_whitespace();
+            family.extend(
+                children
+                    .filter_map(|word| word.parse::<u32>().ok())
+                    .take(room),
+            );
+        }
+    }
+    sum
+}
+
+fn usage(pid: u32) -> Option<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    usage_in(&stat, page_bytes())
+}
+
+fn page_bytes() -> u64 {
+    // SAFETY: sysconf takes no pointer; it knows the page size of every machine.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// proc_pid_stat(5): utime and stime are fields 14 and 15, rss in pages is field 24.
+fn usage_in(stat: &str, page_bytes: u64) -> Option<Usage> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    // The first field here is the third of the file.
+    let mut fields = after_name.split_ascii_whitespace();
+    let user: u64 = fields.nth(11)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let pages: u64 = fields.nth(8)?.parse().ok()?;
+    Some(Usage {
+        cpu_ticks: user.saturating_add(system),
+        resident_bytes: pages.saturating_mul(page_bytes),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usage_is_read_from_its_fields() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 50 25 6 7 20 0 11 0 99 8888 123 18446744073709551615";
+        let usage = usage_in(stat, 4096).expect("the fields are there");
+        assert_eq!((usage.cpu_ticks, usage.resident_bytes), (75, 123 * 4096));
+        assert_eq!(usage_in("7 (a) S 1", 4096), None);
+        let own = family_usage(Pid::new(std::process::id()).expect("a number"));
+        assert!(own.is_some_and(|usage| usage.resident_bytes > 0));
+    }
 
     #[test]
     fn a_name_may_hold_anything() {

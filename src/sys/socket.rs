@@ -120,6 +120,28 @@ pub fn wait_ready(fd: BorrowedFd<'_>, write: bool, timeout: Duration) -> io::Res
     }
 }
 
+/// The user of the process at the other end of a Unix socket, as of its connect(2). unix(7),
+/// `SO_PEERCRED`.
+pub fn peer_user(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let mut len = mem::size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` and `len` live through the call, and `len` says how large `peer` is.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(peer.uid)
+}
+
 /// A Unix socket path as the kernel takes it. unix(7): at most 107 bytes and a NUL.
 fn unix_address(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
     let bytes = path.as_os_str().as_bytes();

@@ -515,3 +515,51 @@ fn a_drain_is_spread_by_its_rate_and_within_its_timeout() {
     };
     assert_eq!(at_once.drain_spread(1000), Duration::ZERO);
 }
+
+#[test]
+fn a_restart_is_a_stop_with_a_new_life_after_it() {
+    let mut story = Story::new();
+    story.spawn().listen();
+    let steps = story.on(Event::Restart);
+    assert!(matches!(
+        steps.as_slice(),
+        [Action::Step {
+            rung: Rung::Message,
+            ..
+        }]
+    ));
+    // Who connects meanwhile waits in the listener for the new life.
+    let availability = |story: &Story, listener| story.worker.availability(&story.rules, listener);
+    assert_eq!(availability(&story, true), Availability::Coming);
+    assert_eq!(availability(&story, false), Availability::Down);
+    story.die(Exit::Code(0));
+    assert_eq!((story.worker.life, story.worker.failures), (2, 0));
+    story.spawn().listen();
+    assert_eq!(availability(&story, true), Availability::Serving);
+    // The wish is fulfilled: the next stop is one for good.
+    story.on(Event::Stop);
+    story.die(Exit::Code(0));
+    assert_eq!(story.worker.state, State::Stopped);
+}
+
+#[test]
+fn a_stop_beats_the_restart_that_is_under_way() {
+    let mut story = Story::new();
+    story.spawn().listen();
+    story.on(Event::Restart);
+    story.on(Event::Stop);
+    story.die(Exit::Code(0));
+    assert_eq!(story.worker.state, State::Stopped);
+}
+
+#[test]
+fn a_restart_ends_every_delay_and_forgets_every_failure() {
+    let mut story = Story::new();
+    for _ in 0..4 {
+        story.after(60_000).spawn().crash();
+    }
+    assert!(story.worker.errored(&story.rules));
+    story.on(Event::Restart);
+    assert_eq!(story.worker.failures, 0);
+    story.spawn();
+}

@@ -1,0 +1,379 @@
+//! The table of commands that a running instance answers. A command is one item: its name, what
+//! follows it, its sentence in the help, and the function that answers. The command line and its
+//! help are made from the same item (`console`); a line of an answer that has a `text` is shown as
+//! that text, and `--json` shows every line as it came.
+
+use crate::admin::control::Reply;
+use crate::admin::{Order, Shared, names, restart, sessions, status, why};
+use serde::{Deserialize, Serialize};
+use std::io;
+
+/// One command.
+pub struct Command {
+    pub name: &'static str,
+    /// What may follow the name, as the help shows it.
+    pub operands: &'static str,
+    /// How many operands there must and may be.
+    pub operands_min: usize,
+    pub operands_max: usize,
+    /// Switches of its own, besides `--json` and `--run-dir`.
+    pub switches: &'static [Switch],
+    pub help: &'static str,
+    pub pace: Pace,
+    pub act: Act,
+}
+
+/// A switch of one command.
+pub struct Switch {
+    /// `-f`, or empty.
+    pub short: &'static str,
+    pub long: &'static str,
+    pub help: &'static str,
+}
+
+/// Which thread answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// The admin thread, at once.
+    Quick,
+    /// A thread of its own: it waits for something.
+    Slow,
+}
+
+/// Answers one request. Lines go out by [`Reply::line`].
+pub type Act = fn(&Shared, &Ask, &mut Reply) -> Result<Answer, Refusal>;
+
+/// How an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Complete: the client ends with 0.
+    Done,
+    /// Somebody else has the socket and goes on.
+    Elsewhere,
+}
+
+/// A request as it comes over the socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    pub command: String,
+    #[serde(default)]
+    pub operands: Vec<String>,
+    /// Long names without dashes.
+    #[serde(default)]
+    pub switches: Vec<String>,
+}
+
+impl Ask {
+    pub fn operand(&self) -> Option<&str> {
+        self.operands.first().map(String::as_str)
+    }
+
+    pub fn has(&self, switch: &str) -> bool {
+        self.switches.iter().any(|given| given == switch)
+    }
+}
+
+/// Why a request is not answered as hoped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// With which code the client ends.
+    pub code: u8,
+    /// One line.
+    pub text: String,
+    /// The name that is not known, and those that are: the client suggests one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<String>,
+}
+
+/// Exit codes of the client. The same as those of `run`, where they mean the same.
+pub const EXIT_FAILURE: u8 = 1;
+pub const EXIT_USAGE: u8 = 2;
+pub const EXIT_NO_INSTANCE: u8 = 3;
+
+impl Refusal {
+    /// It was understood, and did not come about.
+    pub fn failed(text: impl Into<String>) -> Refusal {
+        Refusal {
+            code: EXIT_FAILURE,
+            text: text.into(),
+            unknown: None,
+            known: Vec::new(),
+        }
+    }
+
+    /// It was not asked rightly.
+    pub fn usage(text: impl Into<String>) -> Refusal {
+        Refusal {
+            code: EXIT_USAGE,
+            ..Refusal::failed(text)
+        }
+    }
+}
+
+/// The client does not take its answer: there is nobody to tell.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        Refusal::failed(format!("the answer was not taken: {error}"))
+    }
+}
+
+const FOLLOW: Switch = Switch {
+    short: "-f",
+    long: "--follow",
+    help: "go on with what is printed from now on",
+};
+const WATCH: Switch = Switch {
+    short: "-w",
+    long: "--watch",
+    help: "show it anew every second, until interrupted",
+};
+
+/// All commands, in the order of the help.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "status",
+        operands: "",
+        operands_min: 0,
+        operands_max: 0,
+        switches: &[WATCH],
+        help: "show the apps and their workers",
+        pace: Pace::Quick,
+        act: status::act,
+    },
+    Command {
+        name: "logs",
+        operands: "[APP|WORKER]",
+        operands_min: 0,
+        operands_max: 1,
+        switches: &[FOLLOW],
+        help: "show what workers have printed lately",
+        pace: Pace::Quick,
+        act: logs,
+    },
+    Command {
+        name: "sessions",
+        operands: "",
+        operands_min: 0,
+        operands_max: 0,
+        switches: &[],
+        help: "count the sessions of each worker",
+        pace: Pace::Quick,
+        act: sessions::act,
+    },
+    Command {
+        name: "why",
+        operands: "SID",
+        operands_min: 1,
+        operands_max: 1,
+        switches: &[],
+        help: "say where a session (sid or cookie value) goes, and why",
+        pace: Pace::Quick,
+        act: why::act,
+    },
+    Command {
+        name: "restart",
+        operands: "[APP|WORKER]",
+        operands_min: 0,
+        operands_max: 1,
+        switches: &[],
+        help: "stop workers and start them again; ends when they are ready",
+        pace: Pace::Slow,
+        act: restart::act,
+    },
+    Command {
+        name: "stop",
+        operands: "",
+        operands_min: 0,
+        operands_max: 0,
+        switches: &[],
+        help: "stop the instance as SIGTERM does; ends when it has ended",
+        pace: Pace::Quick,
+        act: stop,
+    },
+    Command {
+        name: "version",
+        operands: "",
+        operands_min: 0,
+        operands_max: 0,
+        switches: &[],
+        help: "print the version, and that of the running instance",
+        pace: Pace::Quick,
+        act: version,
+    },
+];
+
+pub fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|item| item.name == name)
+}
+
+/// Each command with its operands and switches, and its sentence, as documents show them.
+pub fn names_and_helps() -> impl Iterator<Item = (String, &'static str)> {
+    COMMANDS.iter().map(|item| {
+        let switches = item
+            .switches
+            .iter()
+            .map(|switch| format!(" [{}]", switch.long));
+        let name = format!("{} {}", item.name, item.operands);
+        (
+            name.trim_end().to_owned() + &switches.collect::<String>(),
+            item.help,
+        )
+    })
+}
+
+/// Reads a request. Anyone may have written it, so it is checked as strictly as the command line.
+pub fn understand(line: &[u8]) -> Result<(&'static Command, Ask), Refusal> {
+    let ask: Ask = serde_json::from_slice(line)
+        .map_err(|error| Refusal::usage(format!("this is not a request: {error}")))?;
+    let Some(item) = find(&ask.command) else {
+        return Err(Refusal {
+            unknown: Some(ask.command.clone()),
+            known: COMMANDS.iter().map(|item| item.name.to_owned()).collect(),
+            ..Refusal::usage(format!(
+                "the running instance has no command `{}`; it may be of another version",
+                ask.command
+            ))
+        });
+    };
+    item.admit(&ask)?;
+    Ok((item, ask))
+}
+
+impl Command {
+    /// Whether these operands and switches may follow the name.
+    pub fn admit(&self, ask: &Ask) -> Result<(), Refusal> {
+        let name = self.name;
+        if ask.operands.len() < self.operands_min {
+            return Err(Refusal::usage(format!("{name} needs {}", self.operands)));
+        }
+        if let Some(extra) = ask.operands.get(self.operands_max) {
+            return Err(Refusal::usage(match self.operands {
+                "" => format!("nothing can follow {name}, so `{extra}` means nothing"),
+                operands => format!("{name} takes {operands}, so `{extra}` is too much"),
+            }));
+        }
+        let known = |given: &&String| !self.switches.iter().any(|item| item.word() == **given);
+        match ask.switches.iter().find(known) {
+            Some(given) => Err(Refusal::usage(format!("{name} has no --{given}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Switch {
+    /// The long name without dashes, as it goes over the socket.
+    pub fn word(&self) -> &'static str {
+        self.long.trim_start_matches('-')
+    }
+}
+
+fn logs(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
+    let fleet = &shared.instance.fleet;
+    let slots = match ask.operand() {
+        Some(name) => names::workers(&fleet.snapshot(), name)?
+            .iter()
+            .map(|worker| worker.slot)
+            .collect(),
+        None => Vec::new(),
+    };
+    fleet.send_logs(reply.socket()?, slots, ask.has("follow"));
+    Ok(Answer::Elsewhere)
+}
+
+#[derive(Serialize)]
+struct Said {
+    text: String,
+    pid: u32,
+    version: &'static str,
+}
+
+impl Said {
+    fn new(text: String) -> Said {
+        Said {
+            text,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// The socket is held open until the process has ended: that is what tells the client.
+fn stop(shared: &Shared, _: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
+    reply.line(&Said::new(format!(
+        "stopping sidekeeper {}",
+        std::process::id()
+    )))?;
+    let socket = reply.socket()?;
+    // Full: nobody has obeyed the orders before it yet, and they say the same.
+    let _ = shared.instance.orders.try_send(Order::Stop);
+    // One descriptor for each who asks; the process is about to end.
+    std::mem::forget(socket);
+    Ok(Answer::Elsewhere)
+}
+
+fn version(_: &Shared, _: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
+    let running = format!(
+        "running: sidekeeper {} (pid {})",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id()
+    );
+    reply.line(&Said::new(running))?;
+    Ok(Answer::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_strictly() {
+        let table = [
+            (r#"{"command":"status"}"#, None),
+            (
+                r#"{"command":"logs","operands":["chat"],"switches":["follow"]}"#,
+                None,
+            ),
+            (
+                r#"{"command":"logs","operands":["chat","echo"]}"#,
+                Some("too much"),
+            ),
+            (
+                r#"{"command":"status","operands":["chat"]}"#,
+                Some("means nothing"),
+            ),
+            (
+                r#"{"command":"status","switches":["follow"]}"#,
+                Some("no --follow"),
+            ),
+            (r#"{"command":"why"}"#, Some("needs SID")),
+            (r#"{"command":"fly"}"#, Some("no command `fly`")),
+            (r#"{"command":7}"#, Some("not a request")),
+            ("", Some("not a request")),
+        ];
+        for (line, wanted) in table {
+            match (understand(line.as_bytes()), wanted) {
+                (Ok(_), None) => {}
+                (Err(refusal), Some(part)) => {
+                    assert!(refusal.text.contains(part), "{line}: {}", refusal.text);
+                    assert_eq!(refusal.code, EXIT_USAGE);
+                }
+                (outcome, _) => panic!("{line}: {:?}", outcome.map(|(_, ask)| ask)),
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_sentences_are_fit_for_the_help() {
+        for item in COMMANDS {
+            assert!(item.name.chars().all(|c| c.is_ascii_lowercase()));
+            assert!(
+                item.help.len() > 20 && !item.help.ends_with('.'),
+                "{}",
+                item.name
+            );
+            assert!(item.operands_min <= item.operands_max);
+        }
+    }
+}

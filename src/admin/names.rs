@@ -1,0 +1,35 @@
+//! What the name of an app or of a worker means. Pure.
+
+use crate::admin::command::Refusal;
+use crate::fleet::status::WorkerStatus;
+use std::collections::BTreeSet;
+
+/// `chat.0`, as the logs say it.
+pub fn worker(status: &WorkerStatus) -> String {
+    format!("{}.{}", status.app, status.instance)
+}
+
+/// The workers that `name` means: one worker, or all of an app.
+pub fn workers<'a>(all: &'a [WorkerStatus], name: &str) -> Result<Vec<&'a WorkerStatus>, Refusal> {
+    let meant: Vec<&WorkerStatus> = all
+        .iter()
+        .filter(|status| *status.app == *name || worker(status) == name)
+        .collect();
+    if !meant.is_empty() {
+        return Ok(meant);
+    }
+    let apps: BTreeSet<String> = all.iter().map(|status| status.app.to_string()).collect();
+    let names: Vec<String> = apps.iter().cloned().collect();
+    Err(Refusal {
+        unknown: Some(name.to_owned()),
+        known: names
+            .iter()
+            .cloned()
+            .chain(all.iter().map(worker))
+            .collect(),
+        ..Refusal::usage(format!(
+            "no app or worker is called `{name}`; the apps are: {}",
+            names.join(", ")
+        ))
+    })
+}

@@ -1,0 +1,189 @@
+//! `sidekeeper status`: the apps and workers at one moment, as values with stable names. How they
+//! look on a terminal is the client's affair (`console`).
+
+use crate::admin::Shared;
+use crate::admin::command::{Answer, Ask, Refusal};
+use crate::admin::control::Reply;
+use crate::admin::{names, sessions};
+use crate::fleet::status::{Condition, WorkerStatus};
+use crate::route::Home;
+use crate::sys::process::Pid;
+use crate::sys::procfs;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A whole instance. Names of fields stay; new ones may come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_s: u64,
+    pub run_dir: String,
+    pub addresses: Vec<String>,
+    /// Client connections open now.
+    pub connections: u32,
+    /// WebSockets open now that we relay.
+    pub tunnels: u32,
+    /// Connections ever accepted, connections refused at a limit, requests ever read.
+    pub accepted: u64,
+    pub refused: u64,
+    pub requests: u64,
+    pub apps: Vec<AppStatus>,
+    pub workers: Vec<WorkerLine>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AppStatus {
+    pub app: String,
+    pub workers: usize,
+    pub ready: usize,
+    pub requests_per_s: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerLine {
+    pub app: String,
+    /// `chat.0`.
+    pub worker: String,
+    pub instance: u32,
+    pub pid: Option<u32>,
+    pub state: String,
+    /// Seconds in this state.
+    pub state_s: u64,
+    pub restarts: u32,
+    /// Of one core, in the last second; null if the process is younger, or there is none.
+    pub cpu_percent: Option<f64>,
+    /// Resident, with the processes that it has started.
+    pub memory_bytes: Option<u64>,
+    /// The worst delay of the event loop in the last second; null without the hook.
+    pub loop_lag_ms: Option<f64>,
+    pub in_flight: u32,
+    pub sessions: usize,
+    /// WebSockets: relayed and handed off.
+    pub sockets: u32,
+    pub tunnels: u32,
+    pub handed_off: u32,
+    pub requests_per_s: f64,
+    pub finished: u64,
+    /// Exchanges that the worker broke.
+    pub broken: u64,
+    pub last_death: Option<DeathLine>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeathLine {
+    pub ago_s: u64,
+    pub at_unix_s: u64,
+    pub life: u32,
+    pub pid: Option<u32>,
+    pub reason: String,
+}
+
+pub fn act(shared: &Shared, _: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
+    reply.line(&take(shared))?;
+    Ok(Answer::Done)
+}
+
+/// The instance at this moment.
+pub fn take(shared: &Shared) -> Status {
+    let instance = &shared.instance;
+    let statuses = instance.fleet.snapshot();
+    let roster = instance.board.latest();
+    let samples = shared.sampler.latest();
+    let counts = sessions::counts(shared);
+    let workers: Vec<WorkerLine> = statuses
+        .iter()
+        .map(|status| {
+            let gauges = roster
+                .find(status.slot)
+                .map(|(_, worker)| worker.gauges.clone());
+            let gauges = gauges.unwrap_or_default();
+            let sample = samples.get(&status.slot).copied().unwrap_or_default();
+            let current = sample.pid.is_some() && sample.pid == status.pid;
+            let memory_bytes = match current {
+                true => Some(sample.resident_bytes),
+                false => status
+                    .pid
+                    .and_then(Pid::new)
+                    .and_then(procfs::family_usage)
+                    .map(|usage| usage.resident_bytes),
+            };
+            let home = Home {
+                slot: status.slot,
+                life: status.life,
+            };
+            let (tunnels, handed_off) = (
+                gauges.tunnels.load(Relaxed),
+                gauges.handed_off.load(Relaxed),
+            );
+            WorkerLine {
+                app: status.app.to_string(),
+                worker: names::worker(status),
+                instance: status.instance,
+                pid: status.pid,
+                state: status.condition.word().to_owned(),
+                state_s: age_s(status.since),
+                restarts: status.restarts,
+                cpu_percent: current.then(|| rounded(sample.cpu_percent)),
+                memory_bytes,
+                loop_lag_ms: status.stats.map(|stats| rounded(stats.lag_ms)),
+                in_flight: gauges.in_flight.load(Relaxed),
+                sessions: counts.get(&home).copied().unwrap_or(0),
+                sockets: tunnels.saturating_add(handed_off),
+                tunnels,
+                handed_off,
+                requests_per_s: rounded(sample.requests_per_s),
+                finished: gauges.finished.load(Relaxed),
+                broken: gauges.broken.load(Relaxed),
+                last_death: status.deaths.last().map(|death| DeathLine {
+                    ago_s: age_s(death.at),
+                    at_unix_s: unix_s(death.at),
+                    life: death.life,
+                    pid: death.pid,
+                    reason: death.reason.clone(),
+                }),
+            }
+        })
+        .collect();
+    let apps = roster.apps.iter().map(|app| {
+        let of_app = |status: &&WorkerStatus| status.app == app.name;
+        let ready = |status: &&WorkerStatus| status.condition == Condition::Ready;
+        let lines = workers.iter().filter(|line| line.app == *app.name);
+        AppStatus {
+            app: app.name.to_string(),
+            workers: statuses.iter().filter(of_app).count(),
+            ready: statuses.iter().filter(of_app).filter(ready).count(),
+            requests_per_s: rounded(lines.map(|line| line.requests_per_s).sum()),
+        }
+    });
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: instance.began.elapsed().as_secs(),
+        run_dir: instance.run_dir.display().to_string(),
+        addresses: instance.addresses.clone(),
+        connections: instance.front.connections.load(Relaxed),
+        tunnels: instance.front.tunnels.load(Relaxed),
+        accepted: instance.front.accepted.load(Relaxed),
+        refused: instance.front.refused.load(Relaxed),
+        requests: instance.front.requests.load(Relaxed),
+        apps: apps.collect(),
+        workers,
+    }
+}
+
+/// To a tenth: more digits would only be noise.
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// A clock that was set back makes ages of 0, not errors.
+fn age_s(at: SystemTime) -> u64 {
+    at.elapsed().map_or(0, |age| age.as_secs())
+}
+
+fn unix_s(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,211 @@
+//! How answers look on a terminal. Pure.
+
+use super::table::{Cell, Column, compose};
+use crate::admin::humane;
+use crate::admin::sessions::SessionCounts;
+use crate::admin::status::{Status, WorkerLine};
+use serde::Deserialize;
+
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+
+/// The loop of an app is slow from here on: somebody waits that long.
+const LAG_SLOW_MS: f64 = 100.0;
+
+const fn column(title: &'static str, right: bool, expendable: u8) -> Column {
+    Column {
+        title,
+        right,
+        expendable,
+    }
+}
+
+const WORKER_COLUMNS: [Column; 13] = [
+    column("WORKER", false, 0),
+    column("PID", true, 3),
+    column("STATE", false, 0),
+    column("SINCE", true, 4),
+    column("RESTARTS", true, 2),
+    column("CPU", true, 0),
+    column("MEMORY", true, 0),
+    column("LOOP LAG", true, 5),
+    column("IN FLIGHT", true, 6),
+    column("SESSIONS", true, 7),
+    column("SOCKETS", true, 1),
+    column("REQ/S", true, 0),
+    column("LAST DEATH", false, 8),
+];
+
+/// `sidekeeper status`.
+pub fn status(status: &Status, width: Option<usize>, colours: bool) -> String {
+    let mut text = format!(
+        "sidekeeper {} (pid {}), up {}, on {}\n",
+        status.version,
+        status.pid,
+        humane::time(status.uptime_s),
+        status.addresses.join(", ")
+    );
+    let ready: usize = status.apps.iter().map(|app| app.ready).sum();
+    let per_second: f64 = status.apps.iter().map(|app| app.requests_per_s).sum();
+    text.push_str(&format!(
+        "{ready} of {} workers ready, {} requests/s, {} connections, {} refused\n\n",
+        status.workers.len(),
+        figure(per_second),
+        status.connections,
+        status.refused
+    ));
+    let rows: Vec<Vec<Cell>> = status.workers.iter().map(worker).collect();
+    text.push_str(&compose(&WORKER_COLUMNS, &rows, width, colours));
+    match width {
+        Some(width) => text
+            .lines()
+            .map(|line| fitted(line, width) + "\n")
+            .collect(),
+        None => text,
+    }
+}
+
+/// A line of text without colours that is too long is cut; the table has seen to itself.
+fn fitted(line: &str, width: usize) -> String {
+    if line.contains('\x1b') || line.chars().count() <= width {
+        return line.to_owned();
+    }
+    let kept: String = line.chars().take(width.saturating_sub(1)).collect();
+    kept + "…"
+}
+
+fn worker(line: &WorkerLine) -> Vec<Cell> {
+    let plain = |text: String| Cell::from(text);
+    let coloured = |text: String, colour| Cell {
+        text,
+        colour: Some(colour),
+    };
+    let state = match line.state.as_str() {
+        "ready" => GREEN,
+        "errored" | "stopped" => RED,
+        _ => YELLOW,
+    };
+    let death = line.last_death.as_ref().map_or_else(String::new, |death| {
+        format!("{} ago: {}", humane::short_time(death.ago_s), death.reason)
+    });
+    let or_dash = |text: Option<String>| plain(text.unwrap_or_else(|| "-".to_owned()));
+    vec![
+        plain(line.worker.clone()),
+        or_dash(line.pid.map(|pid| pid.to_string())),
+        coloured(line.state.clone(), state),
+        plain(humane::short_time(line.state_s)),
+        plain(line.restarts.to_string()),
+        or_dash(line.cpu_percent.map(|percent| format!("{percent:.0}%"))),
+        or_dash(line.memory_bytes.map(humane::bytes)),
+        match line.loop_lag_ms {
+            Some(lag) if lag >= LAG_SLOW_MS => coloured(format!("{lag:.0} ms"), YELLOW),
+            Some(lag) => plain(format!("{lag:.0} ms")),
+            None => plain("-".to_owned()),
+        },
+        plain(line.in_flight.to_string()),
+        plain(line.sessions.to_string()),
+        plain(line.sockets.to_string()),
+        plain(figure(line.requests_per_s)),
+        plain(death),
+    ]
+}
+
+/// `0`, `0.5`, `12`: a fraction only where it matters.
+fn figure(value: f64) -> String {
+    match value {
+        ..10.0 if value.fract() != 0.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// `sidekeeper sessions`.
+pub fn sessions(counts: &SessionCounts) -> String {
+    let columns = [
+        column("WORKER", false, 0),
+        column("SIDS", true, 0),
+        column("COOKIES", true, 0),
+    ];
+    let rows: Vec<Vec<Cell>> = counts
+        .workers
+        .iter()
+        .map(|line| {
+            let cells = [
+                line.worker.clone(),
+                line.sids.to_string(),
+                line.cookies.to_string(),
+            ];
+            cells.map(Cell::from).to_vec()
+        })
+        .collect();
+    let mut text = compose(&columns, &rows, None, false);
+    if counts.lost > 0 {
+        text.push_str(&format!("\n{} of workers that have ended\n", counts.lost));
+    }
+    text
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum LogLine {
+    Line {
+        worker: String,
+        stream: String,
+        line: String,
+    },
+    Dropped {
+        dropped: u64,
+    },
+}
+
+/// One line of `sidekeeper logs`.
+pub fn log_line(line: &str, colours: bool) -> serde_json::Result<String> {
+    Ok(match serde_json::from_str(line)? {
+        LogLine::Line {
+            worker,
+            stream,
+            line,
+        } if colours => {
+            let colour = if stream == "stderr" { RED } else { CYAN };
+            format!("\x1b[{colour}m{worker} |\x1b[0m {line}\n")
+        }
+        LogLine::Line { worker, line, .. } => format!("{worker} | {line}\n"),
+        LogLine::Dropped { dropped } => {
+            format!("sidekeeper | {dropped} lines left out: they came faster than they were read\n")
+        }
+    })
+}
+
+#[derive(Deserialize)]
+struct Text {
+    text: String,
+}
+
+/// A line that says itself how it reads.
+pub fn text(line: &str) -> serde_json::Result<String> {
+    serde_json::from_str(line).map(|Text { text }| text + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_logs_read_like_the_output_of_run() {
+        let line = r#"{"worker":"chat.0","stream":"stderr","time_ms":1,"line":"oh \"no\""}"#;
+        assert_eq!(
+            log_line(line, false).ok().as_deref(),
+            Some("chat.0 | oh \"no\"\n")
+        );
+        assert!(log_line(line, true).is_ok_and(|text| text.contains("\x1b[31m")));
+        assert!(log_line(r#"{"dropped":7}"#, false).is_ok_and(|text| text.contains("7 lines")));
+    }
+
+    #[test]
+    fn figures_are_short() {
+        for (value, text) in [(0.0, "0"), (0.5, "0.5"), (9.94, "9.9"), (12.3, "12")] {
+            assert_eq!(figure(value), text);
+        }
+    }
+}
