@@ -3,5 +3,6 @@
 //! connection: both programs are meant to be obvious, not fast.
 
 pub mod digest;
+pub mod filler;
 pub mod frames;
 pub mod wire;

@@ -6,6 +6,7 @@ mod answer;
 mod connection;
 mod pages;
 mod request;
+mod soak;
 mod websocket;
 
 use echo_wire::wire::{Address, Listener};

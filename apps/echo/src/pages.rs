@@ -4,6 +4,7 @@
 use crate::answer::{self, Flow, WORKER};
 use crate::connection::{COUNTS, Connection};
 use crate::request::Request;
+use crate::soak;
 use crate::websocket;
 use echo_wire::digest::Sha1;
 use std::collections::HashSet;
@@ -40,6 +41,7 @@ const PAGES: &str = "\
 /short?n=&sent=         says n bytes, sends fewer, closes
 /status?code=&field=    any status; field=Name:%20value repeatable, body=text
 /early-hints            103, then 200
+/soak?id=&n=&how=&ms=&gap=  an answer that describes itself and what it answers
 /login /whoami          sets the cookie `session`, tells whether this process knows it
 /log?text=&to=          prints a line to stdout or stderr
 /die?how=&code=         before, head, mid or after the answer
@@ -97,6 +99,7 @@ pub fn answer(connection: &mut Connection, request: &mut Request) -> io::Result<
             pause(request.number("ms", 0));
             answer::text(connection, request, "after the hints\n")?;
         }
+        "soak" => return soak::soak(connection, request),
         "login" => login(connection, request)?,
         "whoami" => whoami(connection, request)?,
         "log" => log(connection, request)?,
@@ -129,7 +132,8 @@ fn echo(connection: &mut Connection, request: &mut Request) -> io::Result<()> {
     answer::text(connection, request, &text)
 }
 
-fn read_body(connection: &mut Connection, request: &mut Request) -> io::Result<(u64, String)> {
+/// Length and SHA-1 of the request's body.
+pub fn read_body(connection: &mut Connection, request: &mut Request) -> io::Result<(u64, String)> {
     let mut sum = Sha1::default();
     let mut length = 0;
     let pace = request.number("pace", 0);

@@ -6,6 +6,7 @@ mod http;
 mod load;
 mod options;
 mod script;
+mod soak;
 mod talk;
 mod ws;
 
@@ -20,6 +21,7 @@ const USAGE: &str = r"usage: raw [OPTIONS] ADDR STEP...           one conversati
        raw hold N [OPTIONS] ADDR STEP...    N connections that stay; prints `held N`
        raw ws [OPTIONS] ADDR TARGET [TEXT...]   WebSocket client
        raw load [OPTIONS] ADDR TARGET...    steady GETs; prints `requests N failed N ...`
+       raw soak [OPTIONS] ADDR              random traffic that checks itself; prints what it saw
 ADDR is HOST:PORT, unix:PATH or /PATH.
 
 STEPS, in order:
@@ -47,6 +49,7 @@ ws              each TEXT is said and one message awaited and printed; then clos
 load            GETs on kept connections; exit code 1 if any failed
   --connections N (4) --seconds S (10) --count N (a connection) --while FILE --pause MS
   --fresh (a connection a request) --status N (200) --same (bodies) --answer-max S (10) --header
+soak            --clients N (6) --seconds S (10) --seed N --kill MS (kills a worker so often)
 All: --timeout SECONDS (10).
 Exit codes: 0 done, 1 failed, 2 usage, 3 time is up, 4 the stream ended first, 5 reset.
 ";
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Some("hold") => hold(&words[1..]),
         Some("ws") => websocket(&words[1..]),
         Some("load") => load(&words[1..]),
+        Some("soak") => soak(&words[1..]),
         Some(_) => talk(&words),
     };
     outcome.unwrap_or_else(|problem| {
@@ -232,6 +236,18 @@ fn load(words: &[String]) -> Result<ExitCode, String> {
         status: u16::try_from(options.number("status", 200)?).map_err(|error| error.to_string())?,
         same: options.flag("same"),
         fields: fields(&options),
+    })))
+}
+
+fn soak(words: &[String]) -> Result<ExitCode, String> {
+    let options = Options::parse(words, &[], &["clients", "seconds", "seed", "kill"])?;
+    let (address, _) = address(&options)?;
+    Ok(code(soak::run(soak::Soak {
+        address,
+        clients: options.number("clients", 6)?,
+        end: Instant::now() + options.seconds("seconds", 10.0)?,
+        seed: options.number("seed", 1)? as u64,
+        kill_every: options.millis("kill")?,
     })))
 }
 
