@@ -142,7 +142,14 @@ impl Exchange {
     ) -> Box<Exchange> {
         let mut exchange = ctx.spare.pop().unwrap_or_default();
         exchange.reset(ctx, request, last);
+        let bodyless = matches!(exchange.upload, Upload::Done);
         if let Err(own) = exchange.send_request(ctx, client, request, bytes) {
+            // What came behind a request without a body is the next request, whoever answers this
+            // one; what may be a body's never is.
+            if bodyless && client.unread.is_empty() {
+                let behind = bytes.get(request.len..).unwrap_or_default();
+                client.unread.extend_from_slice(behind);
+            }
             exchange.answer_ourselves(ctx, client, own);
         }
         exchange
