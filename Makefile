@@ -15,7 +15,7 @@ NODE_APPS := $(patsubst %/package-lock.json,%,$(wildcard apps/*/package-lock.jso
 TEST_NODE := $(patsubst %/package-lock.json,%,$(wildcard tests/package-lock.json tests/*/package-lock.json))
 NPM_CI := npm ci --omit=dev --no-audit --no-fund --loglevel=error --ignore-scripts
 
-.PHONY: build run test check static bench clean help apps test-packages musl
+.PHONY: build run test check static bench fuzz clean help apps test-packages musl
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10 | sed 's/^/  make /'
@@ -32,6 +32,8 @@ test: static apps test-packages ## run every test; V=1 shows each step, V=2 each
 check: ## formatting, clippy with warnings as errors, the structure of the code
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
+	cargo clippy --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	tests/tidy.sh
 
 build: ## a quick build for development
@@ -40,6 +42,12 @@ build: ## a quick build for development
 static: musl ## the static binary for minimal hosts
 	cargo build --workspace --release --target $(TARGET)
 	@install -D -C $(STATIC)/echo apps/echo/bin/echo
+
+FUZZ := cargo run --quiet --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz --
+SECONDS := 60
+
+fuzz: static ## every fuzzer for SECONDS=60 in all, with other dice each time; SEED=N repeats
+	$(FUZZ) --sidekeeper $(STATIC)/sidekeeper --seconds $(SECONDS) --seed $(or $(SEED),$(shell date +%s)) $(TARGETS)
 
 clean: ## remove everything that was built or installed
 	cargo clean

@@ -31,7 +31,9 @@ impl Target for Chunks {
 
     fn run(&mut self, input: &[u8]) -> Verdict {
         let whole = decode(&[input]);
-        let sum = input.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
+        let sum = input
+            .iter()
+            .fold(7u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
         let mut dice = Dice::new(sum);
         for widest in [1, 3, 9] {
             let (mut pieces, mut rest) = (Vec::new(), input);
@@ -57,7 +59,10 @@ impl Target for Chunks {
         match naive::chunks(input) {
             Read::Whole((naive, taken)) if done => {
                 if (naive.as_slice(), taken) != (payload.as_slice(), used) {
-                    return Err(format!("{used} bytes, not {taken}: {}", naive.escape_ascii()));
+                    return Err(format!(
+                        "{used} bytes, not {taken}: {}",
+                        naive.escape_ascii()
+                    ));
                 }
             }
             Read::Part if !done => {}

@@ -66,7 +66,10 @@ impl Bench {
     fn start(program: &Path) -> Result<Bench, String> {
         let id = std::process::id();
         let number = Instant::now();
-        let dir = std::env::temp_dir().join(format!("sk-fuzz-{id}-{:x}", hash(format!("{number:?}").as_bytes())));
+        let dir = std::env::temp_dir().join(format!(
+            "sk-fuzz-{id}-{:x}",
+            hash(format!("{number:?}").as_bytes())
+        ));
         let begin = || -> std::io::Result<(Child, Shared)> {
             fs::create_dir_all(&dir)?;
             let socket = dir.join("worker.sock");
@@ -76,21 +79,49 @@ impl Bench {
             thread::spawn(move || accept(&listener, &shared));
             // The worker's socket is a link to ours; the process only holds the place.
             let line = format!("ln -sf {} {{socket}}; exec sleep 100000", socket.display());
-            let config = format!(r#"{{"apps": [{{"name": "w", "path": "/", "workers": 1, "command": ["sh", "-c", "{line}"]}}]}}"#);
+            let config = format!(
+                r#"{{"apps": [{{"name": "w", "path": "/", "workers": 1, "command": ["sh", "-c", "{line}"]}}]}}"#
+            );
             fs::write(dir.join("config.json"), config)?;
             let log = File::create(dir.join("log"))?;
             let child = Command::new(program)
-                .args(["run", "--listen", "127.0.0.1:0", "--head-bytes-max", "2048", "--head-fields-max", "20"])
-                .args(["--target-bytes-max", "256", "--answer-timeout", "5", "--log-level", "warn"])
-                .arg("--config").arg(dir.join("config.json"))
-                .arg("--run-dir").arg(dir.join("run"))
-                .arg("--address-file").arg(dir.join("address"))
-                .stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log)
+                .args([
+                    "run",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--head-bytes-max",
+                    "2048",
+                    "--head-fields-max",
+                    "20",
+                ])
+                .args([
+                    "--target-bytes-max",
+                    "256",
+                    "--answer-timeout",
+                    "5",
+                    "--log-level",
+                    "warn",
+                ])
+                .arg("--config")
+                .arg(dir.join("config.json"))
+                .arg("--run-dir")
+                .arg(dir.join("run"))
+                .arg("--address-file")
+                .arg(dir.join("address"))
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
                 .spawn()?;
             Ok((child, worker))
         };
-        let (sidekeeper, worker) = begin().map_err(|error| format!("{}: {error}", program.display()))?;
-        let mut bench = Bench { sidekeeper, dir, address: SocketAddr::from(([127, 0, 0, 1], 0)), worker };
+        let (sidekeeper, worker) =
+            begin().map_err(|error| format!("{}: {error}", program.display()))?;
+        let mut bench = Bench {
+            sidekeeper,
+            dir,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            worker,
+        };
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end {
             let text = fs::read_to_string(bench.dir.join("address")).unwrap_or_default();
@@ -141,7 +172,9 @@ impl Bench {
             match stream.read(&mut buffer) {
                 Ok(0) => return Ok((port, came, true)),
                 Ok(n) => came.extend_from_slice(&buffer[..n]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok((port, came, false)),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Ok((port, came, false));
+                }
                 Err(error) => return Err(format!("no end after {} bytes: {error}", came.len())),
             }
         }
@@ -157,7 +190,9 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.sidekeeper.id().to_string()).status();
+        let _ = Command::new("kill")
+            .arg(self.sidekeeper.id().to_string())
+            .status();
         let _ = self.sidekeeper.wait();
         if thread::panicking() {
             return;
@@ -167,7 +202,9 @@ impl Drop for Bench {
 }
 
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 // ---- the worker ----------------------------------------------------------------------------------
@@ -196,7 +233,9 @@ fn serve(stream: &mut UnixStream, shared: &Shared) -> Result<(), String> {
         loop {
             match naive::message(&bytes) {
                 Parsed::Part => break,
-                Parsed::Bad(what) => return Err(format!("a worker got {what}: {}", bytes.escape_ascii())),
+                Parsed::Bad(what) => {
+                    return Err(format!("a worker got {what}: {}", bytes.escape_ascii()));
+                }
                 Parsed::Whole(message) => {
                     bytes.drain(..message.len);
                     if !respond(stream, shared, message)? {
@@ -215,7 +254,11 @@ fn respond(stream: &mut UnixStream, shared: &Shared, message: Message) -> Result
     let answer = {
         let mut worker = lock(shared);
         let body = message.body.clone();
-        worker.seen.entry(port).or_default().push((method.clone(), target.clone(), body));
+        worker
+            .seen
+            .entry(port)
+            .or_default()
+            .push((method.clone(), target.clone(), body));
         (target == "/fuzz").then(|| (worker.answer.clone(), worker.goes_on))
     };
     if let Some((answer, goes_on)) = answer {
@@ -223,11 +266,24 @@ fn respond(stream: &mut UnixStream, shared: &Shared, message: Message) -> Result
         return Ok(goes_on);
     }
     let body = description(port, &method, &target, &message.body);
-    let old = message.head.values("via").last().is_some_and(|via| via.ends_with(b"1.0 sidekeeper"));
+    let old = message
+        .head
+        .values("via")
+        .last()
+        .is_some_and(|via| via.ends_with(b"1.0 sidekeeper"));
     let mut answer = match hash(target.as_bytes()) % 3 {
-        0 if !old => format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
-        1 => format!("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
-        _ => format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
+        0 if !old => format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        ),
+        1 => format!(
+            "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+        _ => format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
     };
     if method == "HEAD" {
         answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -242,7 +298,9 @@ fn port_of(head: &Head) -> Result<u16, String> {
         return Err(format!("{} fields that name the client", from.len()));
     };
     let text = String::from_utf8_lossy(from);
-    let port = text.strip_prefix("127.0.0.1 ").and_then(|port| port.parse().ok());
+    let port = text
+        .strip_prefix("127.0.0.1 ")
+        .and_then(|port| port.parse().ok());
     port.ok_or_else(|| format!("a forged client: {text}"))
 }
 
@@ -291,7 +349,12 @@ fn decide(input: &[u8]) -> (Vec<Expected>, End) {
             Some(query) => format!("{}?{query}", request.path),
             None => request.path.to_owned(),
         };
-        let one = Expected { method: method.clone(), target, body, own: request.ends_here };
+        let one = Expected {
+            method: method.clone(),
+            target,
+            body,
+            own: request.ends_here,
+        };
         if request.ends_here && !bodyless {
             expected.push(one);
             return (expected, End::Silence);
@@ -327,8 +390,9 @@ impl Target for Requests {
         let seen = lock(&self.0.worker).seen.remove(&port).unwrap_or_default();
         self.0.complaints()?;
         let forwarded = expected.iter().filter(|one| !one.own);
-        let forwarded: Vec<Seen> =
-            forwarded.map(|one| (one.method.clone(), one.target.clone(), one.body.clone())).collect();
+        let forwarded: Vec<Seen> = forwarded
+            .map(|one| (one.method.clone(), one.target.clone(), one.body.clone()))
+            .collect();
         if seen != forwarded {
             return Err(format!("a worker saw {seen:?}, decided was {forwarded:?}"));
         }
@@ -342,7 +406,11 @@ impl Target for Requests {
                 (false, _) => answer.status == 200 && answer.body == body.as_bytes(),
             };
             if !fine {
-                return Err(format!("{body} is answered {} {}", answer.status, answer.body.escape_ascii()));
+                return Err(format!(
+                    "{body} is answered {} {}",
+                    answer.status,
+                    answer.body.escape_ascii()
+                ));
             }
         }
         match end {
@@ -354,11 +422,18 @@ impl Target for Requests {
                 // A head that breaks two rules may be refused for the one that is seen first.
                 let refused = [400, 414, 417, 431, 501, 505].contains(&answer.status);
                 if !refused || !answer.closes || !rest.is_empty() {
-                    return Err(format!("refused with {}, not {status}; then {}", answer.status, rest.escape_ascii()));
+                    return Err(format!(
+                        "refused with {}, not {status}; then {}",
+                        answer.status,
+                        rest.escape_ascii()
+                    ));
                 }
             }
             End::Silence | End::Cut | End::Refused(..) => {
-                return Err(format!("at the end (orderly: {orderly}) came {}", rest.escape_ascii()));
+                return Err(format!(
+                    "at the end (orderly: {orderly}) came {}",
+                    rest.escape_ascii()
+                ));
             }
         }
         let last = match end {
@@ -366,7 +441,11 @@ impl Target for Requests {
             End::Cut => 1,
             End::Refused(status, _) => status,
         };
-        Ok(format!("{} {last} {}", expected.len(), expected.iter().filter(|one| !one.body.is_empty()).count()))
+        Ok(format!(
+            "{} {last} {}",
+            expected.len(),
+            expected.iter().filter(|one| !one.body.is_empty()).count()
+        ))
     }
 }
 
@@ -383,12 +462,24 @@ fn next_answer(rest: &mut &[u8], method: &str) -> Result<Answer, String> {
     loop {
         let head = match naive::head(rest) {
             Parsed::Whole(head) => head,
-            other => return Err(format!("no answer to {method} in {}: {other:?}", rest.escape_ascii())),
+            other => {
+                return Err(format!(
+                    "no answer to {method} in {}: {other:?}",
+                    rest.escape_ascii()
+                ));
+            }
         };
-        let status = head.start.split(' ').nth(1).and_then(|word| word.parse::<u16>().ok());
+        let status = head
+            .start
+            .split(' ')
+            .nth(1)
+            .and_then(|word| word.parse::<u16>().ok());
         let status = status.filter(|_| head.start.starts_with("HTTP/1.1 "));
         let status = status.ok_or_else(|| format!("a status line: {}", head.start))?;
-        let closes = head.values("connection").iter().any(|v| v.eq_ignore_ascii_case(b"close"));
+        let closes = head
+            .values("connection")
+            .iter()
+            .any(|v| v.eq_ignore_ascii_case(b"close"));
         let behind = rest.get(head.len..).unwrap_or_default();
         if (100..200).contains(&status) {
             *rest = behind;
@@ -396,17 +487,30 @@ fn next_answer(rest: &mut &[u8], method: &str) -> Result<Answer, String> {
         }
         if method == "HEAD" || status == 204 || status == 304 {
             *rest = behind;
-            return Ok(Answer { status, body: Vec::new(), closes });
+            return Ok(Answer {
+                status,
+                body: Vec::new(),
+                closes,
+            });
         }
-        let unframed = head.values("content-length").is_empty() && head.values("transfer-encoding").is_empty();
+        let unframed =
+            head.values("content-length").is_empty() && head.values("transfer-encoding").is_empty();
         if unframed {
             *rest = &[];
-            return Ok(Answer { status, body: behind.to_vec(), closes });
+            return Ok(Answer {
+                status,
+                body: behind.to_vec(),
+                closes,
+            });
         }
         return match naive::message(rest) {
             Parsed::Whole(message) => {
                 *rest = rest.get(message.len..).unwrap_or_default();
-                Ok(Answer { status, body: message.body, closes })
+                Ok(Answer {
+                    status,
+                    body: message.body,
+                    closes,
+                })
             }
             other => Err(format!("an answer that reads {other:?}")),
         };
@@ -417,7 +521,12 @@ enum Decided {
     /// Nothing of it can be passed on: 502.
     Broken,
     /// It is passed on whole. `until_close`: its end is the connection's.
-    Whole { status: u16, body: Vec<u8>, until_close: bool, goes_on: bool },
+    Whole {
+        status: u16,
+        body: Vec<u8>,
+        until_close: bool,
+        goes_on: bool,
+    },
     /// It begins well and does not end.
     Cut,
 }
@@ -480,29 +589,49 @@ impl Target for Answers {
         let first = next_answer(&mut rest, "GET");
         let (sentence, ends) = match (decided, first) {
             (Decided::Broken, Ok(answer)) if answer.status == 502 => ("broken".to_owned(), false),
-            (Decided::Whole { status, body, until_close, .. }, Ok(answer))
-                if (answer.status, &answer.body) == (status, &body) =>
-            {
-                (format!("{status} {} {until_close}", body.len().min(9)), until_close)
-            }
+            (
+                Decided::Whole {
+                    status,
+                    body,
+                    until_close,
+                    ..
+                },
+                Ok(answer),
+            ) if (answer.status, &answer.body) == (status, &body) => (
+                format!("{status} {} {until_close}", body.len().min(9)),
+                until_close,
+            ),
             (Decided::Cut, Err(_)) if !orderly => return Ok("cut".to_owned()),
             (decided, first) => {
                 let decided = match decided {
                     Decided::Broken => "broken".to_owned(),
                     Decided::Cut => "cut".to_owned(),
-                    Decided::Whole { status, body, .. } => format!("{status} {}", body.escape_ascii()),
+                    Decided::Whole { status, body, .. } => {
+                        format!("{status} {}", body.escape_ascii())
+                    }
                 };
-                let first = first.map(|answer| format!("{} {}", answer.status, answer.body.escape_ascii()));
-                return Err(format!("decided was {decided}, the client got (orderly: {orderly}) {first:?}"));
+                let first =
+                    first.map(|answer| format!("{} {}", answer.status, answer.body.escape_ascii()));
+                return Err(format!(
+                    "decided was {decided}, the client got (orderly: {orderly}) {first:?}"
+                ));
             }
         };
         if ends {
-            return if rest.is_empty() && orderly { Ok(sentence) } else { Err("something follows the end".to_owned()) };
+            return if rest.is_empty() && orderly {
+                Ok(sentence)
+            } else {
+                Err("something follows the end".to_owned())
+            };
         }
         let second = next_answer(&mut rest, "GET")?;
         let own = description(port, "GET", "/other", b"");
         if second.status != 200 || second.body != own.as_bytes() || !rest.is_empty() || !orderly {
-            return Err(format!("the next request got {} {}", second.status, second.body.escape_ascii()));
+            return Err(format!(
+                "the next request got {} {}",
+                second.status,
+                second.body.escape_ascii()
+            ));
         }
         Ok(sentence)
     }

@@ -4,6 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// What is merely new is added up to here: a corpus is to be read and replayed in seconds.
+const INPUTS_MAX: usize = 120;
+
 pub struct Corpus {
     file: PathBuf,
     pub inputs: Vec<Vec<u8>>,
@@ -14,15 +17,26 @@ impl Corpus {
         let file = dir.join(format!("{name}.txt"));
         let text = fs::read_to_string(&file).unwrap_or_default();
         let lines = text.lines().filter(|line| !line.starts_with('#'));
-        Corpus { inputs: lines.map(unescape).collect(), file }
+        Corpus {
+            inputs: lines.map(unescape).collect(),
+            file,
+        }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.inputs.len() < INPUTS_MAX
     }
 
     pub fn add(&mut self, input: &[u8]) {
-        let file = OpenOptions::new().create(true).append(true).open(&self.file);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.file);
         let written = file.and_then(|mut file| writeln!(file, "{}", input.escape_ascii()));
         if let Err(error) = written {
             eprintln!("cannot write {}: {error}", self.file.display());
         }
+        self.inputs.push(input.to_vec());
     }
 }
 
@@ -37,7 +51,8 @@ fn unescape(line: &str) -> Vec<u8> {
                 Some(b'n') => b'\n',
                 Some(b't') => b'\t',
                 Some(b'x') => {
-                    let digit = |d: Option<u8>| d.and_then(|d| (d as char).to_digit(16)).unwrap_or(0);
+                    let digit =
+                        |d: Option<u8>| d.and_then(|d| (d as char).to_digit(16)).unwrap_or(0);
                     let high = digit(rest.next());
                     (high * 16 + digit(rest.next())) as u8
                 }

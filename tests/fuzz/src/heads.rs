@@ -58,7 +58,13 @@ pub fn request_seeds() -> Vec<Vec<u8>> {
 
 /// Fields that end at us, and those that only we may write.
 fn check_hops(head: &Head) -> Result<(), String> {
-    for name in ["te", "trailer", "keep-alive", "proxy-connection", "proxy-authorization"] {
+    for name in [
+        "te",
+        "trailer",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+    ] {
         if !head.values(name).is_empty() {
             return Err(format!("{name} was passed on"));
         }
@@ -72,11 +78,17 @@ fn matches(head: &Head, framing: Framing) -> Result<(), String> {
         Err(what) => return Err(format!("forwarded framing: {what}")),
     };
     let fine = match framing {
-        Framing::Empty | Framing::UntilClose => said == Some(0) && head.values("content-length").is_empty(),
+        Framing::Empty | Framing::UntilClose => {
+            said == Some(0) && head.values("content-length").is_empty()
+        }
         Framing::Length(length) => said.is_some_and(|said| said as u64 == length),
         Framing::Chunked => said.is_none(),
     };
-    if fine { Ok(()) } else { Err(format!("{framing:?} was forwarded as {said:?}")) }
+    if fine {
+        Ok(())
+    } else {
+        Err(format!("{framing:?} was forwarded as {said:?}"))
+    }
 }
 
 /// The head in the input, as a strict reader that allows one empty line before it.
@@ -86,7 +98,10 @@ fn strict(input: &[u8]) -> Read<Head> {
         None => (0, input),
     };
     match naive::head(input) {
-        Read::Whole(head) => Read::Whole(Head { len: head.len + skipped, ..head }),
+        Read::Whole(head) => Read::Whole(Head {
+            len: head.len + skipped,
+            ..head
+        }),
         other => other,
     }
 }
@@ -119,7 +134,9 @@ impl Target for Requests {
         if request.framing != Framing::Empty {
             matches(&asked, request.framing).map_err(|what| format!("accepted: {what}"))?;
         }
-        if asked.values("host").len() > 1 || (asked.values("host").is_empty() && request.version == Version::Http11) {
+        if asked.values("host").len() > 1
+            || (asked.values("host").is_empty() && request.version == Version::Http11)
+        {
             return Err("accepted without exactly one Host".to_owned());
         }
         for cut in [request.len / 3, request.len - 1] {
@@ -129,11 +146,19 @@ impl Target for Requests {
             }
         }
         let mut out = Vec::new();
-        let from = ClientSide { address: Some(([9, 8, 7, 6], 5).into()), scheme: "http" };
+        let from = ClientSide {
+            address: Some(([9, 8, 7, 6], 5).into()),
+            scheme: "http",
+        };
         request.write_for_worker(&mut out, &from);
         let head = match naive::head(&out) {
             Read::Whole(head) if head.len == out.len() => head,
-            other => return Err(format!("forwarded {} which reads {other:?}", out.escape_ascii())),
+            other => {
+                return Err(format!(
+                    "forwarded {} which reads {other:?}",
+                    out.escape_ascii()
+                ));
+            }
         };
         let target = match request.query {
             Some(query) => format!("{}?{query}", request.path),
@@ -157,7 +182,11 @@ impl Target for Requests {
         if head.values("host").len() != 1 {
             return Err("forwarded without exactly one Host".to_owned());
         }
-        let upgrade = if request.websocket { vec![&b"websocket"[..]] } else { Vec::new() };
+        let upgrade = if request.websocket {
+            vec![&b"websocket"[..]]
+        } else {
+            Vec::new()
+        };
         if head.values("upgrade") != upgrade || head.values("connection").len() != upgrade.len() {
             return Err("an upgrade that was not decided".to_owned());
         }
@@ -208,7 +237,10 @@ impl Target for Responses {
     fn run(&mut self, input: &[u8]) -> Verdict {
         let mut sentence = String::new();
         for asked in [(false, false), (true, false), (false, true)] {
-            let asked = Asked { head: asked.0, upgrade: asked.1 };
+            let asked = Asked {
+                head: asked.0,
+                upgrade: asked.1,
+            };
             for version in [Version::Http11, Version::Http10] {
                 sentence += &response(input, asked, version)?;
             }
@@ -235,16 +267,29 @@ fn response(input: &[u8], asked: Asked, version: Version) -> Verdict {
     if let Framing::Length(_) | Framing::Chunked = response.framing {
         matches(&said, response.framing).map_err(|what| format!("accepted: {what}"))?;
     }
-    let how = Delivery { version, close: false, head: asked.head, date: None };
+    let how = Delivery {
+        version,
+        close: false,
+        head: asked.head,
+        date: None,
+    };
     let mut out = Vec::new();
     response.write_for_client(&mut out, &how);
     let encoding = response.encoding(version);
     if !out.is_empty() {
         let head = match naive::head(&out) {
             Read::Whole(head) if head.len == out.len() => head,
-            other => return Err(format!("passed on {} which reads {other:?}", out.escape_ascii())),
+            other => {
+                return Err(format!(
+                    "passed on {} which reads {other:?}",
+                    out.escape_ascii()
+                ));
+            }
         };
-        if !head.start.starts_with(&format!("HTTP/1.1 {} ", response.status)) {
+        if !head
+            .start
+            .starts_with(&format!("HTTP/1.1 {} ", response.status))
+        {
             return Err(format!("passed on as {}", head.start));
         }
         for name in ["keep-alive", "proxy-connection", "te"] {

@@ -25,7 +25,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: fuzz [--seconds N] [--seed N] [--grow] [--corpus DIR] [--sidekeeper FILE] [TARGET...]
+const USAGE: &str =
+    "usage: fuzz [--seconds N] [--seed N] [--grow] [--corpus DIR] [--sidekeeper FILE] [TARGET...]
 Targets: request response chunks connection answer (default: all). Without --seconds the corpus is
 replayed. What is found is added to the corpus; --grow adds what is merely new.";
 
@@ -70,8 +71,9 @@ fn orders() -> Option<Orders> {
         }
     }
     if orders.targets.is_empty() {
-        orders.targets =
-            ["request", "response", "chunks", "connection", "answer"].map(str::to_owned).to_vec();
+        orders.targets = ["request", "response", "chunks", "connection", "answer"]
+            .map(str::to_owned)
+            .to_vec();
     }
     Some(orders)
 }
@@ -99,7 +101,11 @@ fn main() -> ExitCode {
             }
         }
     }
-    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Replays the corpus, then goes on with mutations for as long as was asked.
@@ -118,7 +124,9 @@ fn fuzz(orders: &Orders, name: &str, target: &mut dyn Target) -> bool {
             }
         }
     }
-    let share = orders.seconds.map(|all| all as f64 / orders.targets.len() as f64);
+    let share = orders
+        .seconds
+        .map(|all| all as f64 / orders.targets.len() as f64);
     let end = Instant::now() + Duration::from_secs_f64(share.unwrap_or(0.0));
     let mut dice = Dice::new(orders.seed);
     while Instant::now() < end && found < 5 {
@@ -127,7 +135,7 @@ fn fuzz(orders: &Orders, name: &str, target: &mut dyn Target) -> bool {
         match attempt(target, &input) {
             Ok(sentence) => {
                 if seen.insert(sentence) && input.len() < 4000 {
-                    if orders.grow && input.len() < 400 {
+                    if orders.grow && input.len() < 300 && corpus.has_room() {
                         corpus.add(&input);
                     }
                     pool.push(input);
@@ -143,7 +151,10 @@ fn fuzz(orders: &Orders, name: &str, target: &mut dyn Target) -> bool {
     }
     let kept = pool.len();
     if found == 0 {
-        println!("ok - {name}: {runs} runs, {kept} kept, {} decisions, no violation", seen.len());
+        println!(
+            "ok - {name}: {runs} runs, {kept} kept, {} decisions, no violation",
+            seen.len()
+        );
     }
     found == 0
 }

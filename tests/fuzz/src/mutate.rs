@@ -19,7 +19,10 @@ pub fn next(dice: &mut Dice, pool: &[Vec<u8>], dictionary: &[&[u8]]) -> Vec<u8> 
     for _ in 0..1 + dice.roll(4) {
         let at = dice.roll(bytes.len() + 1);
         let end = (at + dice.roll(12)).min(bytes.len());
-        let word = dictionary.get(dice.roll(dictionary.len())).copied().unwrap_or(b"");
+        let word = dictionary
+            .get(dice.roll(dictionary.len()))
+            .copied()
+            .unwrap_or(b"");
         match dice.roll(7) {
             0 => drop(bytes.drain(at..end)),
             1 | 2 => drop(bytes.splice(at..at, word.iter().copied())),

@@ -30,7 +30,10 @@ fn bad<T>(what: &str) -> Read<T> {
 
 pub fn is_token(bytes: &[u8]) -> bool {
     let special = b"!#$%&'*+-.^_`|~";
-    !bytes.is_empty() && bytes.iter().all(|b| b.is_ascii_alphanumeric() || special.contains(b))
+    !bytes.is_empty()
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || special.contains(b))
 }
 
 impl Head {
@@ -76,7 +79,11 @@ pub fn head(bytes: &[u8]) -> Read<Head> {
         }
         if row.is_empty() {
             let len = bytes.len() - rest.len();
-            return Read::Whole(Head { start: start.unwrap_or_default(), fields, len });
+            return Read::Whole(Head {
+                start: start.unwrap_or_default(),
+                fields,
+                len,
+            });
         }
         let Some(colon) = row.iter().position(|b| *b == b':') else {
             return bad("a field without a colon");
@@ -98,10 +105,17 @@ pub fn framing(head: &Head) -> Result<Option<usize>, String> {
         ([], []) => Ok(Some(0)),
         ([length], []) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
             let digits = String::from_utf8_lossy(length);
-            digits.parse().map(Some).map_err(|_| "a length that is too large".to_owned())
+            digits
+                .parse()
+                .map(Some)
+                .map_err(|_| "a length that is too large".to_owned())
         }
         ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Ok(None),
-        _ => Err(format!("{} lengths, {} codings", lengths.len(), codings.len())),
+        _ => Err(format!(
+            "{} lengths, {} codings",
+            lengths.len(),
+            codings.len()
+        )),
     }
 }
 
@@ -116,7 +130,9 @@ pub fn chunks(bytes: &[u8]) -> Read<(Vec<u8>, usize)> {
         };
         let digits = size.iter().take_while(|b| b.is_ascii_hexdigit()).count();
         let extension = size[digits..].trim_ascii_start();
-        if digits == 0 || !(extension.is_empty() && digits == size.len() || extension.starts_with(b";")) {
+        if digits == 0
+            || !(extension.is_empty() && digits == size.len() || extension.starts_with(b";"))
+        {
             return bad("a chunk size");
         }
         let Ok(size) = usize::from_str_radix(&String::from_utf8_lossy(&size[..digits]), 16) else {
@@ -165,11 +181,19 @@ pub fn message(bytes: &[u8]) -> Read<Message> {
     match framing(&head) {
         Err(what) => Read::Bad(what),
         Ok(Some(length)) => match behind.get(..length) {
-            Some(body) => Read::Whole(Message { len: head.len + length, body: body.to_vec(), head }),
+            Some(body) => Read::Whole(Message {
+                len: head.len + length,
+                body: body.to_vec(),
+                head,
+            }),
             None => Read::Part,
         },
         Ok(None) => match chunks(behind) {
-            Read::Whole((body, used)) => Read::Whole(Message { len: head.len + used, body, head }),
+            Read::Whole((body, used)) => Read::Whole(Message {
+                len: head.len + used,
+                body,
+                head,
+            }),
             Read::Part => Read::Part,
             Read::Bad(what) => Read::Bad(what),
         },
