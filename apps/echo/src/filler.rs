@@ -11,7 +11,7 @@ impl Dice {
         Dice((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn throw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -20,7 +20,7 @@ impl Dice {
 
     /// A number below `sides`.
     pub fn roll(&mut self, sides: usize) -> usize {
-        usize::try_from(self.next() >> 33).unwrap_or(0) % sides.max(1)
+        usize::try_from(self.throw() >> 33).unwrap_or(0) % sides.max(1)
     }
 
     /// True once in `times`.
@@ -34,7 +34,7 @@ pub fn filler(number: u64, length: usize) -> Vec<u8> {
     let mut dice = Dice::new(number);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
-        bytes.extend_from_slice(&dice.next().to_le_bytes());
+        bytes.extend_from_slice(&dice.throw().to_le_bytes());
     }
     bytes.truncate(length);
     bytes

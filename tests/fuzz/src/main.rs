@@ -5,6 +5,7 @@
 //! The HTTP room is compiled in as it is; what it makes of an input is compared with a second,
 //! naive reading of the grammar (`naive`) that shares no code with it.
 
+mod bench;
 mod bodies;
 mod connections;
 mod corpus;
