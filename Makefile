@@ -51,10 +51,11 @@ fuzz: static ## every fuzzer for SECONDS=60 in all, with other dice each time; S
 
 clean: ## remove everything that was built or installed
 	cargo clean
-	rm -rf apps/echo/bin apps/*/node_modules tests/node_modules tests/fixtures/*/node_modules run
+	rm -rf tests/bench/node/node_modules apps/echo/bin apps/*/node_modules tests/node_modules tests/fixtures/*/node_modules run
 
-bench:
-	@echo 'The benchmark is not part of this version.' >&2; exit 1
+bench: static apps ## compare with nginx, HAProxy and others; SCENARIOS="small64 ws100" ROUNDS=3 KEEP=1
+	cargo build --release --manifest-path tests/bench/rig/Cargo.toml --target-dir target/bench
+	@python3 tests/bench/bench.py --sidekeeper $(STATIC)/sidekeeper --rounds $(or $(ROUNDS),5) $(if $(KEEP),--keep) $(SCENARIOS)
 
 musl:
 	@if ! [ -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)/lib" ]; then \
