@@ -54,7 +54,10 @@ for ((i = 0; i < SLOW; i += 20)); do
 done
 open_now() { [ "$(get /stats | awk '/^open/ { print $2 }')" -ge $((TUNNELS / 2 + 20)) ]; }
 wait_for "the slow readers to be served" 40 open_now
-sleep 2 # Their buffers fill.
+# Until their buffers are full the workers are busy, and that is not what is to be measured.
+ticks() { local pid sum=0; for pid in "$SK_PID" $(worker_pids); do sum=$((sum + $(sed 's/.*) //' "/proc/$pid/stat" | awk '{ print $12 + $13 }'))); done; echo $sum; }
+calm() { local before; before=$(ticks); sleep 0.5; [ $(($(ticks) - before)) -lt 5 ]; }
+wait_for "all buffers to be full" 40 calm
 end_step
 
 prompt() {
