@@ -58,6 +58,10 @@ scene "broadcast: true" 4 slow
 step "the log tells of a worker that does not read, once, and when it reads again"
 wait_for "the end of it" 5 log_has "reads its channel again"
 same "$(grep -c 'loses what its siblings say' "$LOG")" 1
+step "the status counts what it lost, and that nobody else lost anything"
+said=$(grep -o '[0-9]* messages of its siblings were lost' "$LOG" | cut -d ' ' -f 1)
+"$SIDEKEEPER" status --json --run-dir "$SK_DIR/run" | tr ',' '\n' | sed -n 's/.*"lost"://p' | tr '\n' ' ' >"$TMP/lost"
+same "$(cat "$TMP/lost")" "0 $said 0 0 "
 stop_sidekeeper
 
 # Node's plain require and its loader of ES modules reach Socket.IO by different ways.
