@@ -58,17 +58,32 @@ scene "broadcast: true" 4 slow
 step "the log tells of a worker that does not read, once, and when it reads again"
 wait_for "the end of it" 5 log_has "reads its channel again"
 same "$(grep -c 'loses what its siblings say' "$LOG")" 1
+step "the status counts what it lost, and that nobody else lost anything"
+said=$(grep -o '[0-9]* messages of its siblings were lost' "$LOG" | cut -d ' ' -f 1)
+"$SIDEKEEPER" status --json --run-dir "$SK_DIR/run" | tr ',' '\n' | sed -n 's/.*"lost"://p' | tr '\n' ' ' >"$TMP/lost"
+same "$(cat "$TMP/lost")" "0 $said 0 0 "
 stop_sidekeeper
 
 # Node's plain require and its loader of ES modules reach Socket.IO by different ways.
-serve module 3 '"script": "app.mjs", "broadcast": true'
-scene "broadcast: true, an ES module" 3 everything
-stop_sidekeeper
+for node in "$(command -v node)" "$ROOT"/tests/hook/nodes/node_modules/node*/bin/node; do
+    version=$("$node" --version 2>/dev/null) || continue
+    [ ! -e "$TMP/module-$version.json" ] || continue
+    serve "module-$version" 3 "\"script\": \"app.mjs\", \"interpreter\": \"$node\", \"broadcast\": true"
+    scene "broadcast: true, an ES module, Node $version" 3 everything
+    stop_sidekeeper
+done
 
 serve recovery 3 '"script": "app.js", "broadcast": true, "env": {"RECOVERY": "1"}'
 RECOVERY=1 scene "broadcast: true, connectionStateRecovery" 3 everything
 RECOVERY=1 scene "broadcast: true, connectionStateRecovery" 3 recovery
 stop_sidekeeper
+
+# Socket.IO 3 has an adapter of another making, which we leave alone; 2 as well.
+for old in 3 2; do
+    serve "old-$old" 2 "\"script\": \"app.js\", \"broadcast\": true, \"env\": {\"SOCKETIO\": \"socket.io-$old\"}"
+    check "Socket.IO $old: the log says that broadcast needs a newer one" wait_for "the warning" 10 log_has "broadcast needs socket.io-adapter 2.5.3"
+    stop_sidekeeper
+done
 
 serve letters 3 '"script": "app.js", "env": {"LETTERS": "1"}'
 scene "no adapter" 3 alone

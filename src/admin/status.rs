@@ -68,6 +68,10 @@ pub struct WorkerLine {
     pub finished: u64,
     /// Exchanges that the worker broke.
     pub broken: u64,
+    /// Messages of its siblings that were passed on to it.
+    pub relayed: u64,
+    /// Messages of its siblings that it lost because it did not read.
+    pub lost: u64,
     pub last_death: Option<DeathLine>,
 }
 
@@ -136,6 +140,8 @@ pub fn take(shared: &Shared) -> Status {
                 requests_per_s: rounded(sample.requests_per_s),
                 finished: gauges.finished.load(Relaxed),
                 broken: gauges.broken.load(Relaxed),
+                relayed: gauges.relayed.load(Relaxed),
+                lost: gauges.lost.load(Relaxed),
                 last_death: status.deaths.last().map(|death| DeathLine {
                     ago_s: age_s(death.at),
                     at_unix_s: unix_s(death.at),

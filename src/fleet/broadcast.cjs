@@ -124,7 +124,8 @@ function shareByDefault(send) {
 function withSharedDefault(original, say) {
   if (typeof original.ClusterAdapterWithHeartbeat !== 'function') {
     process.emitWarning(
-      'broadcast needs socket.io 4.7.3 or newer: this one reaches only the clients of each worker',
+      'broadcast needs socket.io-adapter 2.5.3 or newer, which Socket.IO brings from 4.6 on: ' +
+        'here each worker reaches only its own clients',
       { type: 'SidekeeperWarning' },
     );
     return original;

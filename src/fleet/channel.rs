@@ -324,7 +324,9 @@ impl Channel {
         let begun = self.begun_bytes();
         let mut parts = [IoSlice::new(&[]); BATCH_MAX];
         let mut from = begun;
-        for (part, line) in parts.iter_mut().zip(&self.relayed) {
+        // A begun line has to end before a word of ours; the next ones would only be begun again.
+        let batch = if self.own.is_empty() { BATCH_MAX } else { 1 };
+        for (part, line) in parts.iter_mut().zip(self.relayed.iter().take(batch)) {
             *part = IoSlice::new(line.get(from..).unwrap_or_default());
             from = 0;
         }
@@ -389,3 +391,7 @@ pub fn tell(notices: &Sender<Notice>, key: LifeKey, news: News) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

@@ -22,8 +22,11 @@ const NAMES_MAX: usize = 10_000;
 
 const ADAPTER: &str = "_sio_adapter";
 const ENGINE: &str = "_eio";
-/// What our own adapter's messages begin with.
+/// The `cmd` of our own adapter's messages.
 const OWN_CMD: &str = "NODE_SIDEKEEPER_BROADCAST";
+/// How lines begin that are Node's or the hook's, and those of our own adapter among them.
+const INNER: &[u8] = b"{\"cmd\":\"NODE_";
+const OWN: &[u8] = b"{\"cmd\":\"NODE_SIDEKEEPER_BROADCAST\"";
 /// `ADAPTER_CLOSE` of 0.3 and of our own adapter.
 const NAME_ENDS: u64 = 13;
 /// `WORKER_EXIT` of 0.2.
@@ -199,7 +202,8 @@ impl Bus {
         line: &'a [u8],
         to: &mut Vec<LifeKey>,
     ) -> Option<&'a [u8]> {
-        if line.first() != Some(&b'{') {
+        // The hook's and Node's own messages, which are many, need not be read for this.
+        if line.first() != Some(&b'{') || (line.starts_with(INNER) && !line.starts_with(OWN)) {
             return None;
         }
         let family = self.families.get_mut(self.app_of.get(&from)?)?;

@@ -1,0 +1,136 @@
+//! One channel on a real socket pair, whose other end reads or does not.
+
+use super::*;
+use crate::roster::Slot;
+
+const KEY: LifeKey = LifeKey {
+    slot: Slot(1),
+    life: 1,
+};
+/// Large enough that the kernel takes only a few of them.
+const LINE_BYTES: usize = 100_000;
+
+struct Bench {
+    channel: Channel,
+    worker: UnixStream,
+    gauges: Arc<WorkerGauges>,
+    epoll: Epoll,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let (ours, worker) = UnixStream::pair().expect("socketpair");
+        ours.set_nonblocking(true).expect("nonblocking");
+        worker.set_nonblocking(true).expect("nonblocking");
+        let epoll = Epoll::new().expect("epoll");
+        let token = KEY.token();
+        epoll
+            .add(ours.as_fd(), token, Interest::READ_LEVEL)
+            .expect("epoll");
+        let gauges: Arc<WorkerGauges> = Arc::default();
+        let offers = Offers::new(Arc::clone(&gauges));
+        let channel = Channel::new(KEY, Arc::from("a.0"), ours, Arc::clone(&gauges), offers);
+        Bench {
+            channel,
+            worker,
+            gauges,
+            epoll,
+        }
+    }
+
+    fn relay(&mut self, text: &str) {
+        if self
+            .channel
+            .relay(Line::from(format!("{text}\n").as_bytes()))
+        {
+            self.channel.flush(&self.epoll);
+        }
+    }
+
+    fn send(&mut self, text: &str) {
+        let message = Message {
+            line: Line::from(format!("{text}\n").as_bytes()),
+            passed: Passed::Nothing,
+        };
+        self.channel.send(message, &self.epoll);
+    }
+
+    /// Reads until there is no more, and gives us room again and again.
+    fn read_all(&mut self) -> Vec<String> {
+        let mut bytes = Vec::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match self.worker.read(&mut buffer) {
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                Err(_) if self.channel.awaits_room => self.channel.flush(&self.epoll),
+                Err(_) => break,
+            }
+        }
+        let text = String::from_utf8(bytes).expect("what we sent");
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+fn long(number: usize) -> String {
+    format!("{number}{}", "x".repeat(LINE_BYTES))
+}
+
+#[test]
+fn lines_come_whole_and_in_order() {
+    let mut bench = Bench::new();
+    let lines: Vec<String> = (0..40).map(long).collect();
+    for line in &lines {
+        bench.relay(line);
+    }
+    assert!(bench.channel.awaits_room, "more than the kernel takes");
+    assert_eq!(bench.read_all(), lines);
+    for line in ["a", "b"] {
+        bench.relay(line);
+    }
+    assert_eq!(bench.read_all(), ["a", "b"]);
+    assert_eq!(bench.gauges.relayed.load(Relaxed), 42);
+    assert_eq!(bench.gauges.lost.load(Relaxed), 0);
+}
+
+#[test]
+fn who_does_not_read_loses_what_comes_last() {
+    let mut bench = Bench::new();
+    for number in 0..200 {
+        bench.relay(&long(number));
+    }
+    assert!(bench.channel.relayed_bytes <= RELAYED_BYTES_MAX);
+    let kept = bench.gauges.relayed.load(Relaxed);
+    assert_eq!(bench.gauges.lost.load(Relaxed), 200 - kept);
+    let lines = bench.read_all();
+    assert_eq!(lines.len() as u64, kept);
+    assert!(lines.iter().enumerate().all(|(n, line)| *line == long(n)));
+    assert_eq!(bench.channel.relayed_bytes, 0);
+    bench.relay("again");
+    assert_eq!(bench.read_all(), ["again"]);
+}
+
+#[test]
+fn our_own_words_do_not_wait_for_siblings() {
+    let mut bench = Bench::new();
+    for number in 0..200 {
+        bench.relay(&long(number));
+    }
+    bench.send("ours");
+    let lines = bench.read_all();
+    let at = lines.iter().position(|line| line == "ours").expect("sent");
+    // Behind what the kernel had taken, and the line that was begun.
+    assert!(at < 10, "at {at}");
+}
+
+#[test]
+fn a_worker_that_is_gone_costs_nothing() {
+    let mut bench = Bench::new();
+    for number in 0..20 {
+        bench.relay(&long(number));
+    }
+    let (_, elsewhere) = UnixStream::pair().expect("socketpair");
+    bench.worker = elsewhere;
+    bench.channel.flush(&bench.epoll);
+    assert_eq!(bench.channel.relayed_bytes, 0);
+    assert!(!bench.channel.awaits_room);
+}
