@@ -4,11 +4,24 @@
 //! more or less than there is, never a torn value. What is raised on entry is lowered in `Drop`
 //! by whoever raised it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+pub mod answers;
+
+use answers::Answers;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// What one app has done. Written by pool threads, read by admin.
+#[derive(Debug, Default)]
+pub struct AppGauges {
+    /// Answers of its workers, from a request's head to its answer's.
+    pub answers: Answers,
+}
 
 /// What one worker slot is doing. Written by pool threads, read by the supervisor and admin.
 #[derive(Debug, Default)]
 pub struct WorkerGauges {
+    /// Those of its app, the same for all its workers.
+    pub app: Arc<AppGauges>,
     /// Exchanges that have been sent to the worker and are not finished.
     pub in_flight: AtomicU32,
     /// WebSocket tunnels open to the worker (relayed or parked).
@@ -38,4 +51,35 @@ pub struct FrontGauges {
     pub requests: AtomicU64,
     /// Tunnels open now.
     pub tunnels: AtomicU32,
+    /// Answers of our own, in the place of a worker's.
+    pub own: OwnAnswers,
+}
+
+/// Statuses that our own answers have.
+const OWN_STATUSES: [u16; 15] = [
+    200, 400, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505,
+];
+
+/// Our own answers by status. Written by pool threads and acceptors.
+#[derive(Debug, Default)]
+pub struct OwnAnswers([AtomicU64; OWN_STATUSES.len()]);
+
+impl OwnAnswers {
+    pub fn count(&self, status: u16) {
+        let found = OWN_STATUSES
+            .iter()
+            .zip(&self.0)
+            .find(|(own, _)| **own == status);
+        if let Some((_, counter)) = found {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How often each status was answered.
+    pub fn counts(&self) -> impl Iterator<Item = (u16, u64)> {
+        OWN_STATUSES
+            .iter()
+            .zip(&self.0)
+            .map(|(status, counter)| (*status, counter.load(Relaxed)))
+    }
 }

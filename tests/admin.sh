@@ -41,6 +41,10 @@ check "the control socket is its user's alone" same "$(mode_of "$SK_DIR/run/cont
 wanted='sidekeeper 0.1.0 (pid N), up N s, on ADDR
 3 of 3 workers ready, 0 requests/s, 0 connections, 0 refused
 
+APP READY REQ/S P50 P99 5XX/S
+echo 2/2 0 - - 0
+spare 1/1 0 - - 0
+
 WORKER PID STATE SINCE RESTARTS CPU MEMORY LOOP LAG IN FLIGHT SESSIONS SOCKETS REQ/S LAST DEATH
 echo.0 PID ready T 0 CPU MEM MEM - 0 0 0 0
 echo.1 PID ready T 0 CPU MEM MEM - 0 0 0 0
@@ -79,6 +83,18 @@ if command -v script >/dev/null; then
 else
     skip "a terminal gets colours" "script is not installed"
 fi
+
+speed() {
+    for _ in 1 2 3 4 5; do get / >/dev/null; done
+    same "$(status "/status?code=503")" 503
+    known() { lacks "$(ask status --json)" '"app":"echo","workers":2,"ready":2,"requests_per_s":0.0'; }
+    wait_for "a look at the counters" 10 known
+    local json
+    json=$(ask status --json)
+    lacks "$(value p99_ms "$json")" null
+    lacks "$(value errors_per_s "$json")" "0.0"
+}
+check "how fast an app answers, and how often with 5xx" speed
 
 watched() {
     ask status --watch >"$TMP/watch" &

@@ -6,6 +6,7 @@
 
 pub mod command;
 mod control;
+mod history;
 pub mod humane;
 mod names;
 mod restart;

@@ -38,7 +38,14 @@ pub struct AppStatus {
     pub app: String,
     pub workers: usize,
     pub ready: usize,
+    /// Over the last ten seconds. Times are from a request's head to the head of its answer; null
+    /// if there were no answers.
     pub requests_per_s: f64,
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    /// Answers of the app with a status of 5xx.
+    pub errors_per_s: f64,
+    pub restarts: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,7 +101,7 @@ pub fn take(shared: &Shared) -> Status {
     let instance = &shared.instance;
     let statuses = instance.fleet.snapshot();
     let roster = instance.board.latest();
-    let samples = shared.sampler.latest();
+    let figures = shared.sampler.figures();
     let counts = sessions::counts(shared);
     let workers: Vec<WorkerLine> = statuses
         .iter()
@@ -103,7 +110,11 @@ pub fn take(shared: &Shared) -> Status {
                 .find(status.slot)
                 .map(|(_, worker)| worker.gauges.clone());
             let gauges = gauges.unwrap_or_default();
-            let sample = samples.get(&status.slot).copied().unwrap_or_default();
+            let sample = figures
+                .workers
+                .get(&status.slot)
+                .copied()
+                .unwrap_or_default();
             let current = sample.pid.is_some() && sample.pid == status.pid;
             let memory_bytes = match current {
                 true => Some(sample.resident_bytes),
@@ -153,14 +164,18 @@ pub fn take(shared: &Shared) -> Status {
         })
         .collect();
     let apps = roster.apps.iter().map(|app| {
-        let of_app = |status: &&WorkerStatus| status.app == app.name;
+        let of_app = || statuses.iter().filter(|status| status.app == app.name);
         let ready = |status: &&WorkerStatus| status.condition == Condition::Ready;
-        let lines = workers.iter().filter(|line| line.app == *app.name);
+        let point = figures.apps.get(&*app.name).copied().unwrap_or_default();
         AppStatus {
             app: app.name.to_string(),
-            workers: statuses.iter().filter(of_app).count(),
-            ready: statuses.iter().filter(of_app).filter(ready).count(),
-            requests_per_s: rounded(lines.map(|line| line.requests_per_s).sum()),
+            workers: of_app().count(),
+            ready: of_app().filter(ready).count(),
+            requests_per_s: rounded(point.requests_per_s),
+            p50_ms: point.p50_ms.map(fine),
+            p99_ms: point.p99_ms.map(fine),
+            errors_per_s: rounded(point.errors_per_s),
+            restarts: of_app().map(|status| status.restarts).sum(),
         }
     });
     Status {
@@ -182,6 +197,11 @@ pub fn take(shared: &Shared) -> Status {
 /// To a tenth: more digits would only be noise.
 fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
+}
+
+/// To a hundredth, for times in milliseconds.
+fn fine(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 /// A clock that was set back makes ages of 0, not errors.

@@ -3,7 +3,7 @@
 use super::table::{Cell, Column, compose};
 use crate::admin::humane;
 use crate::admin::sessions::SessionCounts;
-use crate::admin::status::{Status, WorkerLine};
+use crate::admin::status::{AppStatus, Status, WorkerLine};
 use serde::Deserialize;
 
 const RED: &str = "31";
@@ -38,6 +38,15 @@ const WORKER_COLUMNS: [Column; 13] = [
     column("LAST DEATH", false, 8),
 ];
 
+const APP_COLUMNS: [Column; 6] = [
+    column("APP", false, 0),
+    column("READY", true, 0),
+    column("REQ/S", true, 0),
+    column("P50", true, 1),
+    column("P99", true, 0),
+    column("5XX/S", true, 2),
+];
+
 /// `sidekeeper status`.
 pub fn status(status: &Status, width: Option<usize>, colours: bool) -> String {
     let mut text = format!(
@@ -56,6 +65,9 @@ pub fn status(status: &Status, width: Option<usize>, colours: bool) -> String {
         status.connections,
         status.refused
     ));
+    let rows: Vec<Vec<Cell>> = status.apps.iter().map(app).collect();
+    text.push_str(&compose(&APP_COLUMNS, &rows, width, colours));
+    text.push('\n');
     let rows: Vec<Vec<Cell>> = status.workers.iter().map(worker).collect();
     text.push_str(&compose(&WORKER_COLUMNS, &rows, width, colours));
     match width {
@@ -74,6 +86,35 @@ fn fitted(line: &str, width: usize) -> String {
     }
     let kept: String = line.chars().take(width.saturating_sub(1)).collect();
     kept + "…"
+}
+
+fn app(line: &AppStatus) -> Vec<Cell> {
+    let time = |ms: Option<f64>| match ms {
+        Some(ms) => Cell::from(milliseconds(ms)),
+        None => Cell::from("-".to_owned()),
+    };
+    let alarming = |text: String, alarm: bool| Cell {
+        text,
+        colour: alarm.then_some(RED),
+    };
+    vec![
+        Cell::from(line.app.clone()),
+        alarming(format!("{}/{}", line.ready, line.workers), line.ready == 0),
+        Cell::from(figure(line.requests_per_s)),
+        time(line.p50_ms),
+        time(line.p99_ms),
+        alarming(figure(line.errors_per_s), line.errors_per_s > 0.0),
+    ]
+}
+
+/// `0.31 ms`, `4.2 ms`, `120 ms`, `2.5 s`.
+fn milliseconds(ms: f64) -> String {
+    match ms {
+        ..1.0 => format!("{ms:.2} ms"),
+        ..10.0 => format!("{ms:.1} ms"),
+        ..1000.0 => format!("{ms:.0} ms"),
+        _ => format!("{:.1} s", ms / 1000.0),
+    }
 }
 
 fn worker(line: &WorkerLine) -> Vec<Cell> {

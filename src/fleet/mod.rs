@@ -308,7 +308,7 @@ fn lay_out(specs: Vec<AppSpec>, run_dir: &RunDir) -> Result<(Vec<App>, Vec<Place
                 Some(rundir::listen(&socket)?)
             };
             places.push(Place::new(
-                index, &app.name, slot, instance, socket, listener, now,
+                index, &app, slot, instance, socket, listener, now,
             ));
         }
         apps.push(app);

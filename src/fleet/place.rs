@@ -8,7 +8,7 @@ use crate::fleet::rules::Rules;
 use crate::fleet::spec::{AppSpec, Launch};
 use crate::fleet::status::{Condition, DEATHS_MAX, Death, Open, WorkerStatus};
 use crate::fleet::worker::{Starting, State, Worker};
-use crate::gauges::WorkerGauges;
+use crate::gauges::{AppGauges, WorkerGauges};
 use crate::roster::{self, Availability, Door, Drain, Roster, Slot};
 use crate::sys::clock::monotonic_ms;
 use std::collections::VecDeque;
@@ -35,6 +35,7 @@ pub struct App {
     pub was_ready: bool,
     pub turn: Arc<AtomicUsize>,
     pub session_cookies: Arc<[String]>,
+    pub gauges: Arc<AppGauges>,
 }
 
 impl App {
@@ -45,6 +46,7 @@ impl App {
             was_ready: false,
             turn: Arc::default(),
             session_cookies: Arc::from(spec.session_cookies.as_slice()),
+            gauges: Arc::default(),
             spec,
         }
     }
@@ -107,7 +109,7 @@ pub struct Place {
 impl Place {
     pub fn new(
         app: usize,
-        app_name: &Arc<str>,
+        owner: &App,
         slot: Slot,
         instance: u32,
         socket: Arc<Path>,
@@ -116,13 +118,16 @@ impl Place {
     ) -> Place {
         Place {
             app,
-            app_name: Arc::clone(app_name),
+            app_name: Arc::clone(&owner.name),
             slot,
             instance,
-            name: Arc::from(format!("{app_name}.{instance}")),
+            name: Arc::from(format!("{}.{instance}", owner.name)),
             socket,
             listener,
-            gauges: Arc::default(),
+            gauges: Arc::new(WorkerGauges {
+                app: Arc::clone(&owner.gauges),
+                ..WorkerGauges::default()
+            }),
             worker: Worker::new(now),
             probe: None,
             channel_lost: false,

@@ -58,6 +58,8 @@ pub struct Exchange {
     answer_timeout: Duration,
     /// Bytes of the request's body; 0: any.
     body_bytes_max: u64,
+    /// When the request's head was complete, microseconds.
+    began_us: u64,
     /// When a byte last moved.
     progress_ms: u64,
 }
@@ -121,6 +123,7 @@ impl Default for Exchange {
             slow: false,
             answer_timeout: Duration::ZERO,
             body_bytes_max: 0,
+            began_us: 0,
             progress_ms: 0,
         }
     }
@@ -181,6 +184,7 @@ impl Exchange {
             lesson: Lesson::of(request),
             answer_timeout: ctx.settings.answer_timeout,
             body_bytes_max: ctx.settings.body_bytes_max,
+            began_us: ctx.now_us,
             progress_ms: ctx.now_ms,
             kept,
             partial,
@@ -287,6 +291,7 @@ impl Exchange {
         ) {
             upstream.gauges.broken.fetch_add(1, Relaxed);
         }
+        ctx.front.own.count(own.status());
         self.drop_upstream(ctx);
         if !matches!(self.upload, Upload::Done) {
             self.upload = Upload::Dropped;

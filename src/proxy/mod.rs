@@ -72,6 +72,10 @@ pub struct Context {
     pub now_ms: u64,
     /// Workers whose tunnels are to end one by one; mostly none.
     pub drains: Vec<Leaver>,
+    /// The same moment in microseconds: what times of requests are measured by.
+    pub now_us: u64,
+    /// The number of this pool thread.
+    pub thread: usize,
     /// The date of answers; a new one each second.
     pub date: Date,
     /// Where reads go. Taken out while its bytes are looked at, and put back.

@@ -174,7 +174,7 @@ impl Desk {
     fn turn_away(&self, socket: OwnedFd, address: Option<SocketAddr>) {
         self.front.refused.fetch_add(1, Relaxed);
         if self.turned_away.load(Relaxed) >= TURNED_AWAY_MAX {
-            return refuse(&socket);
+            return refuse(&socket, &self.front);
         }
         let counted = Counted::turned_away(self.turned_away.clone());
         self.post(Message::TurnedAway {
@@ -274,7 +274,7 @@ fn run(listener: &Listener, desk: &Desk) {
 }
 
 /// One short answer into an empty socket buffer; the client may be gone already.
-fn refuse(socket: &OwnedFd) {
+fn refuse(socket: &OwnedFd, front: &FrontGauges) {
     let mut answer = Vec::new();
     let how = Delivery {
         version: Version::Http11,
@@ -282,6 +282,7 @@ fn refuse(socket: &OwnedFd) {
         head: false,
         date: None,
     };
+    front.own.count(Own::ConnectionsMax.status());
     Own::ConnectionsMax.write(&mut answer, &how);
     let _ = socket::send(socket.as_fd(), &answer);
     socket::shutdown(socket.as_fd(), End::Write);

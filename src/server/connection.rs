@@ -267,6 +267,7 @@ impl Connection {
         debug!("refused: {} {}", own.status(), own.reason());
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
+        ctx.front.own.count(own.status());
         own.write(
             &mut output,
             &Delivery {

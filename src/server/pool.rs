@@ -12,7 +12,7 @@ use crate::proxy::upstream::Upstreams;
 use crate::proxy::{self, Client, Context, INPUT_BYTES, Leaver};
 use crate::roster::{Board, Drain, View};
 use crate::route::{Router, Tables};
-use crate::sys::clock::monotonic_ms;
+use crate::sys::clock::{monotonic_ms, monotonic_us};
 use crate::sys::epoll::{Epoll, Event, Interest, Waker};
 use crate::sys::socket;
 use log::{debug, error, warn};
@@ -103,7 +103,7 @@ impl Pool {
     pub fn start(threads: usize, shared: &Shared) -> io::Result<Pool> {
         let threads = (0..threads.max(1))
             .map(|number| {
-                let thread = PoolThread::new(shared)?;
+                let thread = PoolThread::new(shared, number)?;
                 let mailbox = thread.mailbox.clone();
                 let bell = mailbox.clone();
                 let ring = Box::new(move || bell.post(Message::RosterChanged));
@@ -162,7 +162,7 @@ struct PoolThread {
 }
 
 impl PoolThread {
-    fn new(shared: &Shared) -> io::Result<Self> {
+    fn new(shared: &Shared, number: usize) -> io::Result<Self> {
         let mailbox = Arc::new(Mailbox::new()?);
         let epoll = Epoll::new()?;
         epoll.add(mailbox.waker.as_fd(), MAILBOX, Interest::READ_LEVEL)?;
@@ -174,6 +174,8 @@ impl PoolThread {
                 settings: shared.settings.clone(),
                 front: shared.front.clone(),
                 now_ms: monotonic_ms(),
+                now_us: monotonic_us(),
+                thread: number,
                 drains: Vec::new(),
                 date: today(),
                 input: vec![0; INPUT_BYTES].into_boxed_slice(),
@@ -224,7 +226,8 @@ impl PoolThread {
     /// Takes the time for a batch.
     fn tick(&mut self) {
         let before = self.ctx.now_ms;
-        self.ctx.now_ms = monotonic_ms();
+        self.ctx.now_us = monotonic_us();
+        self.ctx.now_ms = self.ctx.now_us / 1000;
         if before / 1000 != self.ctx.now_ms / 1000 {
             self.ctx.date = today();
         }

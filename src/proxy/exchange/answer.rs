@@ -165,6 +165,9 @@ impl Exchange {
         let mut decoder = Decoder::new(response.framing);
         if let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) {
             // The borrow of the upstream ends before the lesson borrows the context.
+            let took_us = ctx.now_us.saturating_sub(self.began_us);
+            let app = &upstream.gauges.app;
+            app.answers.count(ctx.thread, took_us, response.status);
             let (slot, life) = (upstream.slot, upstream.life);
             self.lesson.head(ctx, slot, life, response);
             self.lesson.body(ctx, slot, life, &decoder, rest);
