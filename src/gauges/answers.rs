@@ -10,7 +10,7 @@ const STEPS: usize = 4;
 const OCTAVE_FIRST: u32 = 2;
 const OCTAVE_LAST: u32 = 27;
 pub const BUCKETS: usize = STEPS + (OCTAVE_LAST - OCTAVE_FIRST + 1) as usize * STEPS;
-/// Threads beyond these share the parts of others: slower, and still right.
+/// The last part is shared by all threads that have none of their own.
 const PARTS: usize = 64;
 /// Classes of status, from 1xx to 5xx.
 pub const CLASSES: usize = 5;
@@ -68,20 +68,22 @@ impl Default for Counts {
 }
 
 impl Answers {
-    /// Counts one answer. `thread`: the number of the pool thread.
+    /// Counts one answer. `thread`: the number of the pool thread, which no other thread has.
     pub fn count(&self, thread: usize, took_us: u64, status: u16) {
-        let Some(part) = self.parts.get(thread % PARTS) else {
+        let place = thread.min(PARTS - 1);
+        let Some(part) = self.parts.get(place) else {
             return;
         };
+        let alone = place < PARTS - 1;
         let part = part.get_or_init(Box::default);
         if let Some(bucket) = part.buckets.get(bucket_of(took_us)) {
-            bucket.fetch_add(1, Relaxed);
+            add(bucket, 1, alone);
         }
         let class = usize::from(status / 100).wrapping_sub(1);
         if let Some(class) = part.classes.get(class) {
-            class.fetch_add(1, Relaxed);
+            add(class, 1, alone);
         }
-        part.sum_us.fetch_add(took_us, Relaxed);
+        add(&part.sum_us, took_us, alone);
     }
 
     /// The sum over all threads.
@@ -97,6 +99,15 @@ impl Answers {
             sum.sum_us += part.sum_us.load(Relaxed);
         }
         sum
+    }
+}
+
+/// Whoever writes alone need not lock the memory bus, which would cost several times as much.
+fn add(counter: &AtomicU64, more: u64, alone: bool) {
+    if alone {
+        counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+    } else {
+        counter.fetch_add(more, Relaxed);
     }
 }
 
@@ -182,7 +193,7 @@ mod tests {
     fn quantiles_are_near() {
         let answers = Answers::default();
         for us in 1..=10_000 {
-            answers.count(us as usize, us, 200);
+            answers.count(us as usize % 100, us, 200);
         }
         let counts = answers.counts();
         for (share, wanted) in [(0.5, 5000.0), (0.9, 9000.0), (0.99, 9900.0)] {
