@@ -81,6 +81,21 @@ struct Letter<'a> {
     message: &'a RawValue,
 }
 
+impl Letter<'_> {
+    /// Node and the hook would obey it. An app may well pass on what a client has sent to it, and
+    /// a client must not be able to drain a worker.
+    fn is_a_command(&self) -> bool {
+        let command: Result<Command<'_>, _> = serde_json::from_str(self.message.get());
+        command.is_ok_and(|command| command.cmd.0.starts_with("NODE_"))
+    }
+}
+
+#[derive(Deserialize)]
+struct Command<'a> {
+    #[serde(borrow)]
+    cmd: Text<'a>,
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Addressee {
@@ -216,6 +231,9 @@ impl Bus {
             Some(line)
         } else {
             let letter: Letter<'a> = serde_json::from_str(envelope.sidekeeper?.get()).ok()?;
+            if letter.is_a_command() {
+                return None;
+            }
             family.route_letter(from, &letter.to, to);
             Some(letter.message.get().as_bytes())
         }

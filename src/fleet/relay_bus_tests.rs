@@ -159,13 +159,14 @@ fn engines_find_each_other() {
 fn letters_are_opened_on_the_way() {
     let mut bus = two_apps();
     #[rustfmt::skip]
-    let rows: [(u32, &str, &str, &[u32]); 6] = [
+    let rows: [(u32, &str, &str, &[u32]); 7] = [
         (0, r#"{"sidekeeper":{"to":"siblings","message":{"a": [1, "\u00e4"]}}}"#, r#"{"a": [1, "\u00e4"]}"#, &[1, 2]),
         (4, r#"{"sidekeeper":{"message":"hello","to":"siblings"}}"#, r#""hello""#, &[3]),
         (0, r#"{"sidekeeper":{"to":2,"message":null}}"#, "null", &[2]),
         (0, r#"{"sidekeeper":{"to":0,"message":0}}"#, "0", &[0]),
         (4, r#"{"sidekeeper":{"to":0,"message":true}}"#, "true", &[3]),
         (0, r#"{"sidekeeper":{"to":7,"message":0}}"#, "0", &[]),
+        (0, r#"{"sidekeeper":{"to":1,"message":{"cmd":"clear"}}}"#, r#"{"cmd":"clear"}"#, &[1]),
     ];
     for (from, line, text, to) in rows {
         let expected = Some((text.to_owned(), to.to_vec()));
@@ -194,6 +195,8 @@ fn everything_else_is_the_apps_own() {
         r#"{"sidekeeper":{"to":"siblings"}}"#,
         r#"{"sidekeeper":{"to":"siblings","message":1,"more":2}}"#,
         r#"{"cmd":"NODE_SIDEKEEPER_STATS","heap":1}"#,
+        r#"{"sidekeeper":{"to":"siblings","message":{"cmd":"NODE_SIDEKEEPER_DRAIN"}}}"#,
+        r#"{"sidekeeper":{"to":1,"message":{"a":1,"cmd":"\u004eODE_HANDLE_ACK"}}}"#,
     ];
     for line in rows {
         assert_eq!(said(&mut bus, 0, line), None, "{line}");
