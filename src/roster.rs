@@ -4,6 +4,10 @@
 //! [`Board`]. Request threads keep a [`View`] each, which looks at one atomic number a batch and
 //! takes the lock only when that number has moved; nothing is ever changed in place.
 
+mod returning;
+
+pub use returning::{Looks, Returning};
+
 use crate::gauges::WorkerGauges;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -33,6 +37,8 @@ pub enum Availability {
 /// A client's connection that is offered to a worker's own process.
 pub struct Offer {
     pub socket: OwnedFd,
+    /// By what the client is known again when it has lost this connection.
+    pub looks: Looks,
     /// The request's head as the worker is to see it, and the bytes that came behind it.
     pub head: Vec<u8>,
     /// Called once, on a thread that must not be held up.
@@ -132,6 +138,8 @@ pub struct App {
     pub policy: Policy,
     /// Names of cookies that the app sets and that bind a client to a worker.
     pub session_cookies: Arc<[String]>,
+    /// Name of the cookie that we set to bind a browser to a worker; None: none is set.
+    pub affinity_cookie: Option<Arc<str>>,
     /// Seconds that a worker may be silent before the first byte of an answer; None: the default.
     pub answer_timeout: Option<std::time::Duration>,
     /// Bytes of a request's body, 0: any; None: the default.
@@ -168,6 +176,7 @@ pub struct Board {
     version: AtomicU64,
     current: Mutex<Arc<Roster>>,
     bells: Mutex<Vec<Bell>>,
+    returning: Arc<Returning>,
 }
 
 impl fmt::Debug for Board {
@@ -184,6 +193,11 @@ impl Board {
         for bell in self.bells().iter() {
             bell();
         }
+    }
+
+    /// Clients that have just lost their connection.
+    pub fn returning(&self) -> &Arc<Returning> {
+        &self.returning
     }
 
     /// Has `bell` called after each change from now on.
@@ -237,6 +251,11 @@ impl View {
 
     pub fn roster(&self) -> &Arc<Roster> {
         &self.roster
+    }
+
+    /// See [`Board::returning`].
+    pub fn returning(&self) -> &Arc<Returning> {
+        self.board.returning()
     }
 }
 

@@ -46,6 +46,7 @@ pub struct Entry {
     pub port: Option<u16>,
     pub policy: Policy,
     pub session_cookies: Vec<String>,
+    pub affinity_cookie: Option<String>,
     pub answer_timeout: Option<Duration>,
     pub hand_off: bool,
     pub body_bytes_max: Option<u64>,
@@ -73,6 +74,7 @@ impl Default for Entry {
             port: None,
             policy: Policy::default(),
             session_cookies: Vec::new(),
+            affinity_cookie: None,
             answer_timeout: None,
             hand_off: true,
             body_bytes_max: None,
@@ -112,6 +114,7 @@ impl Entry {
             port: read_port(object, &env)?,
             policy: read_policy(object)?,
             session_cookies: object.texts(&["session_cookies", "session_cookie"])?,
+            affinity_cookie: read_affinity_cookie(object)?,
             answer_timeout: object
                 .value::<Seconds>(&["answer_timeout"])?
                 .map(|Seconds(time)| time),
@@ -328,6 +331,21 @@ fn read_policy(object: &Object<'_>) -> Result<Policy, ConfigError> {
             },
         )),
     }
+}
+
+fn read_affinity_cookie(object: &Object<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(name) = object.text(&["affinity_cookie"])? else {
+        return Ok(None);
+    };
+    // RFC 6265 4.1.1: a name is a token (RFC 9110 5.6.2).
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err(object.refuse(
+            "affinity_cookie",
+            format!("`{name}` is not the name of a cookie: letters, digits, `-`, `_` and `.`"),
+        ));
+    }
+    Ok(Some(name))
 }
 
 fn read_restart(object: &Object<'_>) -> Result<RestartPolicy, ConfigError> {

@@ -52,6 +52,7 @@ pub const KEYS: &[Key] = &[
     key("workers", &[], Honoured, "number of workers, \"max\" for one a core, -1 for one less; before instances"),
     key("policy", &[], Honoured, "who gets a request without a session: round-robin, least-busy, random-two, ip-hash"),
     key("session_cookies", &["session_cookie"], Honoured, "names of cookies by which the app knows a session"),
+    key("affinity_cookie", &[], Honoured, "name of a cookie that we set, and that binds a browser to the worker it came to first"),
     key("answer_timeout", &[], Honoured, "seconds a worker may be silent before 504; 0: no limit"),
     key("hand_off", &[], Honoured, "false: WebSockets are relayed and not handed to the Node worker; default: true"),
     key("body_bytes_max", &[], Honoured, "longest request body of this app, such as \"10m\"; a longer one gets 413; 0: no limit"),

@@ -216,6 +216,7 @@ fn spec(
         routes: Default::default(),
         policy: entry.policy,
         session_cookies: entry.session_cookies,
+        affinity_cookie: entry.affinity_cookie,
         answer_timeout: entry.answer_timeout,
         hand_off: entry.hand_off,
         body_bytes_max: entry.body_bytes_max,

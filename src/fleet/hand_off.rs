@@ -11,7 +11,7 @@
 
 use crate::fleet::ipc::{Ipc, LifeKey};
 use crate::gauges::WorkerGauges;
-use crate::roster::{Door, Offer, Verdict};
+use crate::roster::{Door, Looks, Offer, Returning, Verdict};
 use crate::sys::clock::monotonic_ms;
 use std::collections::VecDeque;
 use std::fmt;
@@ -72,7 +72,8 @@ impl Door for WorkerDoor {
 pub enum Word {
     Took(u64),
     Refused(u64),
-    Gone(u64),
+    /// The connection has ended, and what its client looks like.
+    Gone(u64, Looks),
     /// Node has received the next descriptor in order.
     Ack,
     /// Node has not: it is out of descriptors.
@@ -83,6 +84,8 @@ pub enum Word {
 pub struct Offers {
     queue: Arc<Queue>,
     gauges: Arc<WorkerGauges>,
+    returning: Arc<Returning>,
+    key: LifeKey,
     next_seq: u64,
     /// In the order in which they were made.
     waiting: VecDeque<Waiting>,
@@ -108,10 +111,12 @@ impl Waiting {
 }
 
 impl Offers {
-    pub fn new(gauges: Arc<WorkerGauges>) -> Offers {
+    pub fn new(key: LifeKey, gauges: Arc<WorkerGauges>, returning: Arc<Returning>) -> Offers {
         Offers {
             queue: Arc::default(),
             gauges,
+            returning,
+            key,
             next_seq: 1,
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
@@ -120,10 +125,10 @@ impl Offers {
     }
 
     /// A door that leads here.
-    pub fn door(&self, ipc: &Ipc, key: LifeKey) -> Arc<dyn Door> {
+    pub fn door(&self, ipc: &Ipc) -> Arc<dyn Door> {
         Arc::new(WorkerDoor {
             ipc: ipc.clone(),
-            key,
+            key: self.key,
             queue: Arc::clone(&self.queue),
         })
     }
@@ -133,7 +138,7 @@ impl Offers {
         let now_ms = monotonic_ms();
         let seq = self.next_seq;
         self.next_seq += 1;
-        let line = line(seq, now_ms + LEASE_MS, &offer.head);
+        let line = line(seq, now_ms + LEASE_MS, offer.looks, &offer.head);
         self.waiting.push_back(Waiting {
             seq,
             made_ms: now_ms,
@@ -170,10 +175,12 @@ impl Offers {
                     waiting.back();
                 }
             }
-            Word::Gone(_) => {
+            Word::Gone(_, looks) => {
                 if self.taken > 0 {
                     self.taken -= 1;
                     self.gauges.handed_off.fetch_sub(1, Relaxed);
+                    let LifeKey { slot, life } = self.key;
+                    self.returning.left(looks, slot, life, monotonic_ms());
                 }
             }
             Word::Ack => {
@@ -240,7 +247,7 @@ impl Drop for Offers {
 }
 
 /// The message that carries a connection, as Node wants it; the head as latin1.
-fn line(seq: u64, until_ms: u64, head: &[u8]) -> Vec<u8> {
+fn line(seq: u64, until_ms: u64, looks: Looks, head: &[u8]) -> Vec<u8> {
     let mut line = Vec::with_capacity(head.len() + head.len() / 8 + 128);
     line.extend_from_slice(
         b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{\"cmd\":\"NODE_SIDEKEEPER_CONN\",\"seq\":",
@@ -248,6 +255,10 @@ fn line(seq: u64, until_ms: u64, head: &[u8]) -> Vec<u8> {
     line.extend_from_slice(seq.to_string().as_bytes());
     line.extend_from_slice(b",\"until\":");
     line.extend_from_slice(until_ms.to_string().as_bytes());
+    if looks.is_known() {
+        // As text: numbers of 64 bits do not survive JavaScript.
+        line.extend_from_slice(format!(",\"looks\":\"{:x}\"", looks.number()).as_bytes());
+    }
     line.extend_from_slice(b",\"head\":\"");
     push_latin1(&mut line, head);
     line.extend_from_slice(b"\"}}\n");
@@ -275,6 +286,7 @@ fn push_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::roster::Slot;
     use std::fs::File;
     use std::sync::Mutex;
 
@@ -284,6 +296,7 @@ mod tests {
         let log = Arc::clone(log);
         Offer {
             socket: File::open("/dev/null").expect("/dev/null opens").into(),
+            looks: Looks::UNKNOWN,
             head: b"GET /\r\n\r\n\xff\"".to_vec(),
             answer: Box::new(move |verdict| {
                 let taken = matches!(verdict, Verdict::Taken);
@@ -294,7 +307,11 @@ mod tests {
 
     fn offers(count: u32, log: &Log) -> (Offers, Arc<WorkerGauges>) {
         let gauges = Arc::<WorkerGauges>::default();
-        let mut offers = Offers::new(Arc::clone(&gauges));
+        let key = LifeKey {
+            slot: Slot(1),
+            life: 1,
+        };
+        let mut offers = Offers::new(key, Arc::clone(&gauges), Arc::default());
         for number in 1..=count {
             offers.queue.waiting.fetch_add(1, Relaxed);
             let (seq, _) = offers.begin(offer(number, log));
@@ -324,8 +341,8 @@ mod tests {
         assert_eq!(said(&log), [(2, false), (3, true), (1, false)]);
         assert_eq!(gauges.handed_off.load(Relaxed), 1);
         assert_eq!(offers.queue.waiting.load(Relaxed), 2);
-        offers.hear(Word::Gone(3));
-        offers.hear(Word::Gone(3));
+        offers.hear(Word::Gone(3, Looks::UNKNOWN));
+        offers.hear(Word::Gone(3, Looks::UNKNOWN));
         assert_eq!(gauges.handed_off.load(Relaxed), 0);
         drop(offers);
         assert_eq!(said(&log), [(4, false), (5, false)]);
@@ -371,7 +388,7 @@ mod tests {
     #[test]
     fn the_message_is_json_and_holds_any_byte() {
         let every: Vec<u8> = (0..=255).collect();
-        let line = line(7, 99, &every);
+        let line = line(7, 99, Looks::from_number(0xfeed), &every);
         let text = line.strip_suffix(b"\n").expect("one line");
         assert!(!text.contains(&b'\n'));
         let value: serde_json::Value = serde_json::from_slice(text).expect("JSON");
@@ -379,5 +396,6 @@ mod tests {
         let back: Vec<u8> = head.chars().map(|c| u32::from(c) as u8).collect();
         assert_eq!(back, every);
         assert_eq!(value["msg"]["seq"], 7);
+        assert_eq!(value["msg"]["looks"], "feed");
     }
 }

@@ -18,12 +18,12 @@
 //   CLOSED                              it does not any more; in a drain: and its requests are done
 //   RELISTEN                            it listens again, but close() has closed the descriptor
 //   STATS {lag_ms, utilization, heap, rss, sockets}   every second
-//   TOOK / REFUSED / GONE {seq}         about a connection that was handed over
+//   TOOK / REFUSED / GONE {seq, looks}  about a connection that was handed over
 // From the supervisor:
 //   DRAIN                               take nothing new, finish, go
 //   TRICKLE {spread_ms}                 end the WebSockets one by one, over so long; serve on
 //   LISTENER + descriptor               the answer to RELISTEN
-//   CONN {seq, until, head} + descriptor
+//   CONN {seq, until, looks, head} + descriptor
 //                                       a client's connection, and what was read from it (latin1);
 //                                       REFUSED from `until` on, in milliseconds of process.hrtime
 // `NODE_` makes these messages invisible to the app's own process.on('message').
@@ -473,7 +473,7 @@ function showClient(req) {
 
 // A connection that the proxy gives us whole, with what it has read from it. Done as net.Server
 // does it, so that close(), getConnections() and the app see an ordinary connection.
-function takeOver(handle, { seq, head, until }) {
+function takeOver(handle, { seq, head, until, looks }) {
   const server = claimed && claimed.server;
   const full = server && server.maxConnections && server._connections >= server.maxConnections;
   // After its lease the supervisor takes the connection for its own again.
@@ -489,7 +489,7 @@ function takeOver(handle, { seq, head, until }) {
   server._connections++;
   socket.server = socket._server = server;
   socket[HANDED_OVER] = true;
-  socket.on('close', () => send('GONE', { seq }));
+  socket.on('close', () => send('GONE', { seq, looks }));
   socket.unshift(Buffer.from(head, 'latin1'));
   send('TOOK', { seq });
   server.emit('connection', socket);

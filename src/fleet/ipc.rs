@@ -11,7 +11,7 @@ use crate::fleet::hand_off::Offers;
 use crate::fleet::message::News;
 use crate::fleet::relay_bus::Bus;
 use crate::gauges::WorkerGauges;
-use crate::roster::{Door, Offer, Slot, Verdict};
+use crate::roster::{Door, Offer, Returning, Slot, Verdict};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::epoll::{Epoll, Event, Interest, Waker};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -62,6 +62,8 @@ pub struct NewLife {
     /// Our end of its channel.
     pub stream: UnixStream,
     pub gauges: Arc<WorkerGauges>,
+    /// Where the ends of its connections are noted.
+    pub returning: Arc<Returning>,
 }
 
 enum Command {
@@ -102,8 +104,9 @@ impl Ipc {
 
     /// Takes over our end of a new life's channel; returns the way to hand connections to it.
     pub fn add(&self, life: NewLife) -> Arc<dyn Door> {
-        let offers = Offers::new(Arc::clone(&life.gauges));
-        let door = offers.door(self, life.key);
+        let (gauges, returning) = (Arc::clone(&life.gauges), Arc::clone(&life.returning));
+        let offers = Offers::new(life.key, gauges, returning);
+        let door = offers.door(self);
         self.order(Command::Add { life, offers });
         door
     }

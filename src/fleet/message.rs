@@ -2,6 +2,7 @@
 //! channel are the app's own affair.
 
 use crate::fleet::hand_off::Word;
+use crate::roster::Looks;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -75,6 +76,9 @@ struct HookMessage {
     /// Of an offer.
     #[serde(default)]
     seq: u64,
+    /// Of an offer's client, in hexadecimal digits.
+    #[serde(default)]
+    looks: String,
     #[serde(flatten)]
     stats: Stats,
 }
@@ -100,7 +104,10 @@ pub fn understand(line: &[u8]) -> Option<Heard> {
         "STATS" => Some(Heard::News(News::Stats(message.stats))),
         "TOOK" => Some(Heard::Word(Word::Took(message.seq))),
         "REFUSED" => Some(Heard::Word(Word::Refused(message.seq))),
-        "GONE" => Some(Heard::Word(Word::Gone(message.seq))),
+        "GONE" => Some(Heard::Word(Word::Gone(
+            message.seq,
+            u64::from_str_radix(&message.looks, 16).map_or(Looks::UNKNOWN, Looks::from_number),
+        ))),
         // Of a newer or older hook, which an exec has left in a worker.
         _ => None,
     }
@@ -155,7 +162,15 @@ mod tests {
             ),
             (
                 r#"{"cmd":"NODE_SIDEKEEPER_GONE","seq":2}"#,
-                word(Word::Gone(2)),
+                word(Word::Gone(2, Looks::UNKNOWN)),
+            ),
+            (
+                r#"{"cmd":"NODE_SIDEKEEPER_GONE","seq":2,"looks":"fedcba9876543210"}"#,
+                word(Word::Gone(2, Looks::from_number(0xfedc_ba98_7654_3210))),
+            ),
+            (
+                r#"{"cmd":"NODE_SIDEKEEPER_GONE","seq":2,"looks":"nothing"}"#,
+                word(Word::Gone(2, Looks::UNKNOWN)),
             ),
             (r#"{"cmd":"NODE_SIDEKEEPER_TOOK","seq":-1}"#, None),
             (r#"{"cmd":7,"text":"NODE_SIDEKEEPER_CLOSED"}"#, None),

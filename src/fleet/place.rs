@@ -36,6 +36,7 @@ pub struct App {
     pub turn: Arc<AtomicUsize>,
     pub session_cookies: Arc<[String]>,
     pub gauges: Arc<AppGauges>,
+    pub affinity_cookie: Option<Arc<str>>,
 }
 
 impl App {
@@ -47,6 +48,7 @@ impl App {
             turn: Arc::default(),
             session_cookies: Arc::from(spec.session_cookies.as_slice()),
             gauges: Arc::default(),
+            affinity_cookie: spec.affinity_cookie.as_deref().map(Arc::from),
             spec,
         }
     }
@@ -57,6 +59,7 @@ impl App {
             routes: self.spec.routes.clone(),
             policy: self.spec.policy,
             session_cookies: Arc::clone(&self.session_cookies),
+            affinity_cookie: self.affinity_cookie.clone(),
             answer_timeout: self.spec.answer_timeout,
             body_bytes_max: self.spec.body_bytes_max,
             workers,

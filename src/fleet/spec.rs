@@ -65,6 +65,8 @@ pub struct AppSpec {
     pub routes: Routes,
     pub policy: Policy,
     pub session_cookies: Vec<String>,
+    /// Name of a cookie of ours that binds a browser to a worker.
+    pub affinity_cookie: Option<String>,
     pub answer_timeout: Option<Duration>,
     /// WebSockets are handed to the worker's own process, if it has the hook.
     pub hand_off: bool,

@@ -400,6 +400,7 @@ impl Supervisor {
                         name: Arc::clone(name),
                         stream: channel,
                         gauges: Arc::clone(&place.gauges),
+                        returning: Arc::clone(self.board.returning()),
                     };
                     place.door = Some(self.ipc.add(life));
                 }

@@ -2,7 +2,7 @@
 //! what both have in common, which is limits, versions and the storage for fields.
 
 pub use super::request::{ClientSide, Method, Request, read_request};
-pub use super::response::{Asked, Delivery, Response, read_response};
+pub use super::response::{Asked, Delivery, Response, add_field, read_response};
 
 use std::mem::MaybeUninit;
 

@@ -241,6 +241,13 @@ pub struct Delivery {
     pub date: Option<Date>,
 }
 
+/// Adds a field to a head that has been written whole.
+pub fn add_field(head: &mut Vec<u8>, name: &str, value: &str) {
+    head.truncate(head.len().saturating_sub(2));
+    super::field::push_field(head, name.as_bytes(), value.as_bytes());
+    head.extend_from_slice(b"\r\n");
+}
+
 impl<'b> Response<'_, 'b> {
     /// All fields as they came, values without the blanks around them.
     pub fn fields(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {

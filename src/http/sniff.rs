@@ -16,6 +16,30 @@ pub fn is_engine_request(request: &Request) -> bool {
         || (request.path.ends_with("/socket.io/") && request.query_value("transport").is_some())
 }
 
+/// The session of a SockJS request, which its client has made up: `/prefix/SERVER/SESSION/TRANSPORT`,
+/// where the server is three digits. The part of the path that is the same in all of its requests.
+pub fn sockjs_session(path: &str) -> Option<&str> {
+    const TRANSPORTS: [&str; 8] = [
+        "websocket",
+        "xhr",
+        "xhr_send",
+        "xhr_streaming",
+        "eventsource",
+        "htmlfile",
+        "jsonp",
+        "jsonp_send",
+    ];
+    let (session, transport) = path.rsplit_once('/')?;
+    if !TRANSPORTS.contains(&transport) {
+        return None;
+    }
+    let (rest, id) = session.rsplit_once('/')?;
+    let (_, server) = rest.rsplit_once('/')?;
+    let three_digits = server.len() == 3 && server.bytes().all(|b| b.is_ascii_digit());
+    let plain = !id.is_empty() && id.len() <= SID_BYTES_MAX && !id.contains('.');
+    (three_digits && plain).then_some(session)
+}
+
 /// The `sid` that a handshake body announces.
 ///
 /// engine.io 4 sends `0{...}`. Version 3 puts lengths before its packets: `96:0{...}` as text, or
@@ -30,6 +54,11 @@ pub fn engine_session(body: &[u8]) -> Option<&[u8]> {
     let sid = top_level_string(packet.strip_prefix(b"0")?, b"sid")?;
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (!sid.is_empty() && sid.len() <= SID_BYTES_MAX && sid.iter().all(plain)).then_some(sid)
+}
+
+/// Whether a body is the packet by which a client closes its session: `1`, or in version 3 `1:1`.
+pub fn is_engine_close(body: &[u8]) -> bool {
+    matches!(body, b"1" | b"1:1")
 }
 
 /// What follows a length of any number of digits and its end mark.
@@ -135,6 +164,30 @@ mod tests {
         assert_eq!(engine_session(&long(128)).map(<[u8]>::len), Some(128));
         assert_eq!(engine_session(&long(129)), None);
         assert_eq!(engine_session(&long(600)), None);
+    }
+
+    #[test]
+    fn sessions_are_found_in_paths_of_sockjs() {
+        for (path, session) in [
+            ("/echo/000/abcdefgh/xhr", Some("/echo/000/abcdefgh")),
+            ("/a/b/123/x_1-y/xhr_streaming", Some("/a/b/123/x_1-y")),
+            ("/123/x/websocket", Some("/123/x")),
+            ("/echo/123/x/eventsource", Some("/echo/123/x")),
+            ("/echo/123/x/jsonp_send", Some("/echo/123/x")),
+            ("/echo/info", None),
+            ("/echo/websocket", None),
+            ("/echo/123/x/other", None),
+            ("/echo/12/x/xhr", None),
+            ("/echo/1234/x/xhr", None),
+            ("/echo/12a/x/xhr", None),
+            ("/echo/123//xhr", None),
+            ("/echo/123/a.b/xhr", None),
+            ("123/x/xhr", None),
+            ("/xhr", None),
+            ("", None),
+        ] {
+            assert_eq!(sockjs_session(path), session, "{path}");
+        }
     }
 
     #[test]

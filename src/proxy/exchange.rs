@@ -21,7 +21,7 @@ use super::slab::Id;
 use super::{Client, CloseReason, Context, HandOff, Outcome};
 use crate::http::framing::{Decoder, Framing};
 use crate::http::head::{Asked, Method, Request, Version};
-use crate::roster::Slot;
+use crate::roster::{Looks, Slot};
 use log::{debug, warn};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -40,6 +40,12 @@ pub struct Exchange {
     slot: Option<Slot>,
     /// A session binds the request to that slot.
     bound: bool,
+    /// Where our own cookie leads, which the client has sent.
+    affinity: Option<Slot>,
+    /// What the client of an engine.io session looks like.
+    looks: Looks,
+    /// The client of an engine.io session closes it with this request.
+    farewell: bool,
     /// The request may be sent once more if its worker dies before it answers.
     repeatable: bool,
     /// What was sent, if it may be sent again, or what waits to be sent.
@@ -112,6 +118,9 @@ impl Default for Exchange {
             upstream: None,
             slot: None,
             bound: false,
+            affinity: None,
+            looks: Looks::UNKNOWN,
+            farewell: false,
             repeatable: false,
             kept: Vec::new(),
             waiting: None,
@@ -318,6 +327,15 @@ impl Exchange {
     }
 
     fn abandon(&mut self, ctx: &mut Context, reason: CloseReason) -> Outcome {
+        // A poll that its client gives up: engine.io takes that for the end of the connection.
+        if let (true, Some(upstream)) = (
+            self.bound && reason == CloseReason::ClientLeft,
+            self.upstream.and_then(|id| ctx.upstreams.get(id)),
+        ) {
+            let (slot, life) = (upstream.slot, upstream.life);
+            let returning = ctx.router.returning();
+            returning.left(self.looks, slot, life, ctx.now_ms);
+        }
         self.drop_upstream(ctx);
         Outcome::Abort(reason)
     }

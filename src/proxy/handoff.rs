@@ -6,7 +6,7 @@
 //! and is relayed: to another worker, or to the one that owns its session.
 
 use super::Client;
-use crate::roster::{Door, Offer, Slot, Verdict};
+use crate::roster::{Door, Looks, Offer, Slot, Verdict};
 use crate::sys::socket;
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// An upgrade that is about to be handed to its worker.
 pub struct HandOff {
     pub slot: Slot,
+    pub looks: Looks,
     pub door: Arc<dyn Door>,
     /// For the worker.
     pub head: Vec<u8>,
@@ -52,6 +53,7 @@ impl HandOff {
     ) {
         let HandOff {
             slot,
+            looks,
             door,
             head,
             original,
@@ -61,6 +63,7 @@ impl HandOff {
         socket::set_nonblocking(client.socket.as_fd());
         let offered = door.offer(Offer {
             socket: client.socket,
+            looks,
             head,
             answer: Box::new(move |verdict| match verdict {
                 Verdict::Taken => drop(kept),

@@ -5,7 +5,7 @@ use super::Context;
 use crate::http::framing::Decoder;
 use crate::http::head::{Request, Response};
 use crate::http::sniff;
-use crate::roster::Slot;
+use crate::roster::{Looks, Slot};
 use crate::route;
 
 /// How much of a handshake's body is looked at.
@@ -19,6 +19,17 @@ pub enum Lesson {
     /// The request is an engine.io handshake: the body of its answer names the session. Holds
     /// what has come of the body.
     Handshake(Vec<u8>),
+    /// The request names a session that its client has made up: who answers it owns it.
+    MadeUp(Box<[u8]>),
+}
+
+/// Who answers whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    pub slot: Slot,
+    pub life: u32,
+    /// The client's.
+    pub looks: Looks,
 }
 
 impl Lesson {
@@ -27,20 +38,37 @@ impl Lesson {
         if sniff::is_engine_request(request) && route::engine_sid(request).is_none() {
             return Lesson::Handshake(Vec::new());
         }
-        Lesson::Nothing
+        match sniff::sockjs_session(request.path) {
+            // A WebSocket of SockJS is its session's only connection.
+            Some(session) if !request.websocket => Lesson::MadeUp(session.as_bytes().into()),
+            Some(_) | None => Lesson::Nothing,
+        }
     }
 
     /// Looks at an answer's head. Learned before the client sees the answer: its next request
     /// may come at once, on another thread.
     pub fn head(&mut self, ctx: &Context, slot: Slot, life: u32, response: &Response<'_, '_>) {
-        if response.status != 200 {
+        let lesson = if response.is_interim() {
+            return;
+        } else if response.status < 300 {
+            std::mem::take(self)
+        } else {
             *self = Lesson::Nothing;
-        }
+            Lesson::Nothing
+        };
         let roster = ctx.router.roster();
-        let Some((app, worker)) = roster.find(slot) else {
+        let Some((app, worker)) = roster.find(slot).filter(|(_, w)| w.life == life) else {
             return;
         };
-        if worker.life != life || app.session_cookies.is_empty() {
+        match lesson {
+            Lesson::Nothing => {}
+            Lesson::Handshake(_) => *self = lesson,
+            Lesson::MadeUp(session) => {
+                let (router, now_ms) = (&ctx.router, ctx.now_ms);
+                router.learn_engine(app, worker, &session, Looks::UNKNOWN, now_ms);
+            }
+        }
+        if app.session_cookies.is_empty() {
             return;
         }
         for (name, value) in response.fields() {
@@ -55,7 +83,8 @@ impl Lesson {
     }
 
     /// Looks at body bytes that `decoder` is about to take.
-    pub fn body(&mut self, ctx: &Context, slot: Slot, life: u32, decoder: &Decoder, input: &[u8]) {
+    pub fn body(&mut self, ctx: &Context, from: Source, decoder: &Decoder, input: &[u8]) {
+        let Source { slot, life, looks } = from;
         let Lesson::Handshake(seen) = self else {
             return;
         };
@@ -78,7 +107,8 @@ impl Lesson {
             if let Some((app, worker)) = roster.find(slot)
                 && worker.life == life
             {
-                ctx.router.learn_engine(app, worker, sid, ctx.now_ms);
+                let (router, now_ms) = (&ctx.router, ctx.now_ms);
+                router.learn_engine(app, worker, sid, looks, now_ms);
             }
             *self = Lesson::Nothing;
         } else if decoder.is_done() || seen.len() >= SNIFF_BYTES_MAX {

@@ -9,6 +9,8 @@ use super::intake::Intake;
 use super::slab::Id;
 use super::upstream::Upstream;
 use super::{Client, CloseReason, Context, Outbox, Outcome, deadline_ms};
+use crate::roster::{Looks, Returning, Slot};
+use crate::sys::clock::monotonic_ms;
 use crate::sys::socket::{self, End};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -42,6 +44,11 @@ pub enum Direction {
 struct OpenTunnel {
     front: Arc<crate::gauges::FrontGauges>,
     worker: Arc<crate::gauges::WorkerGauges>,
+    /// Where its end is noted, if the client may come back.
+    returning: Arc<Returning>,
+    looks: Looks,
+    slot: Slot,
+    life: u32,
 }
 
 impl OpenTunnel {
@@ -54,6 +61,10 @@ impl Drop for OpenTunnel {
     fn drop(&mut self) {
         for gauge in self.gauges() {
             gauge.fetch_sub(1, Relaxed);
+        }
+        if self.looks.is_known() {
+            self.returning
+                .left(self.looks, self.slot, self.life, monotonic_ms());
         }
     }
 }
@@ -74,7 +85,12 @@ enum Moved {
 impl Tunnel {
     /// Begins a tunnel between `client` and the upstream. What the client sent behind its head
     /// goes first; what the worker sent behind its own is in the client's outbox already.
-    pub fn begin(ctx: &mut Context, client: &mut Client, id: Id) -> Option<Box<Tunnel>> {
+    pub fn begin(
+        ctx: &mut Context,
+        client: &mut Client,
+        id: Id,
+        looks: Looks,
+    ) -> Option<Box<Tunnel>> {
         let early = std::mem::take(&mut client.unread);
         let upstream = ctx.upstreams.get(id)?;
         upstream.end_exchange();
@@ -82,6 +98,10 @@ impl Tunnel {
         let open = OpenTunnel {
             front: ctx.front.clone(),
             worker: upstream.gauges.clone(),
+            returning: ctx.router.returning().clone(),
+            looks,
+            slot: upstream.slot,
+            life: upstream.life,
         };
         for gauge in open.gauges() {
             gauge.fetch_add(1, Relaxed);

@@ -90,14 +90,19 @@ fn random_two(app: &App, eligible: impl Fn(&Worker) -> bool) -> Option<usize> {
     Some(choice.0)
 }
 
+/// What of an address stays with a client. A /64 of IPv6 is one household, whose hosts change the
+/// lower half at will.
+pub fn household(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+    }
+}
+
 /// Rendezvous hashing: each client ranks the workers in an order of its own, so a worker that
 /// comes or goes moves only the clients that rank it first.
 fn rendezvous(app: &App, ip: IpAddr, eligible: impl Fn(&Worker) -> bool) -> Option<usize> {
-    let client = match ip {
-        IpAddr::V4(v4) => u64::from(v4.to_bits()),
-        // A /64 is one household: its hosts change the lower half at will.
-        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
-    };
+    let client = household(ip);
     app.workers
         .iter()
         .enumerate()
@@ -119,6 +124,7 @@ mod tests {
             routes: Default::default(),
             policy,
             session_cookies: Arc::new([]),
+            affinity_cookie: None,
             answer_timeout: None,
             body_bytes_max: None,
             workers: workers

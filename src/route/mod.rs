@@ -3,32 +3,49 @@
 //! [`Router`] joins the three rules in their order: `rules` finds the app, `sticky` the worker
 //! that owns the request's session, and where no session decides, `balance` chooses.
 
+pub mod affinity;
 pub mod balance;
 pub mod rules;
 pub mod sticky;
 
-use crate::http::head::Request;
+use crate::http::head::{Method, Request};
 use crate::http::sniff;
-use crate::roster::{App, Availability, Roster, Slot, View, Worker};
+use crate::roster::{App, Availability, Looks, Returning, Roster, Slot, View, Worker};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use affinity::Affinity;
 pub use rules::Rules;
 pub use sticky::{Home, Known, Sessions};
 
 /// Why a request went to its worker. The words appear in logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The engine.io session of the query.
-    Sid,
+    /// The engine.io session of the query, and what the client looks like that opened it.
+    Sid(Looks),
+    /// The SockJS session of the path.
+    Path,
     /// A cookie that the app binds clients with.
     Cookie,
+    /// Our own cookie.
+    Affinity,
+    /// A client that has just lost its connection to this worker, or one that looks the same.
+    Returned,
     /// The app's policy.
     Policy,
     /// The worker chosen before could not be reached.
     Moved,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The peer's address; None: a Unix socket.
+    pub address: Option<IpAddr>,
+    /// See [`Router::looks`].
+    pub looks: Looks,
 }
 
 /// Where a request goes.
@@ -52,6 +69,8 @@ pub struct Tables {
     pub engine: Sessions,
     /// Cookies of the names that an app's configuration lists.
     pub cookies: Sessions,
+    /// Our own cookies, which need no table.
+    pub affinity: Affinity,
 }
 
 /// How long an engine.io session is remembered after it was last asked for. A polling client asks
@@ -66,6 +85,7 @@ impl Tables {
         Tables {
             engine: Sessions::new(sessions_max, Duration::from_secs(ENGINE_SECS)),
             cookies: Sessions::new(sessions_max, Duration::from_secs(COOKIE_SECS)),
+            affinity: Affinity::default(),
         }
     }
 }
@@ -101,12 +121,32 @@ impl Router {
         self.view.roster()
     }
 
-    /// Decides for one request. `client` is the peer's address; slots in `failed` are avoided
-    /// where no session binds to them; `now_ms` is the pool's clock.
+    /// Clients that have just lost their connection.
+    pub fn returning(&self) -> &Arc<Returning> {
+        self.view.returning()
+    }
+
+    /// What the client of a request looks like that opens an engine.io session.
+    pub fn looks(&self, request: &Request<'_, '_>, client: Option<IpAddr>) -> Looks {
+        let opens = matches!(request.method, Method::Get)
+            && sniff::is_engine_request(request)
+            && request.query_value("sid").is_none();
+        match client {
+            Some(ip) if opens => {
+                let browser = request.field("user-agent").unwrap_or_default();
+                let returning = self.view.returning();
+                returning.looks((balance::household(ip), browser))
+            }
+            Some(_) | None => Looks::UNKNOWN,
+        }
+    }
+
+    /// Decides for one request of `asker`; slots in `failed` are avoided where no session binds to
+    /// them; `now_ms` is the pool's clock.
     pub fn decide(
         &self,
         request: &Request<'_, '_>,
-        client: Option<IpAddr>,
+        asker: Asker,
         failed: &[Slot],
         now_ms: u64,
     ) -> Decision {
@@ -117,14 +157,18 @@ impl Router {
         let Some(app) = roster.apps.get(index) else {
             return Decision::NoApp;
         };
-        match self.owner(app, request, now_ms) {
+        let owner = match self.owner(app, request, now_ms) {
+            Owner::Nobody => self.favourite(app, request, asker.looks, now_ms),
+            owner @ (Owner::Worker(..) | Owner::Gone) => owner,
+        };
+        match owner {
             Owner::Worker(worker, why) => Decision::Worker {
                 app: index,
                 worker,
                 why,
             },
             Owner::Gone => Decision::SessionGone,
-            Owner::Nobody => self.balanced(index, client, failed, Why::Policy),
+            Owner::Nobody => self.balanced(index, asker.address, failed, Why::Policy),
         }
     }
 
@@ -151,9 +195,15 @@ impl Router {
             if let Some(home) = self.tables.engine.find(&app.name, sid.as_bytes(), now_ms) {
                 return match alive(app, home) {
                     Some(worker) if has_to_go(app, worker, sid, now_ms) => Owner::Gone,
-                    Some(worker) => Owner::Worker(worker, Why::Sid),
+                    Some(worker) => Owner::Worker(worker, Why::Sid(home.looks)),
                     None => Owner::Gone,
                 };
+            }
+        } else if let Some(session) = sniff::sockjs_session(request.path) {
+            let tables = &self.tables.engine;
+            let home = tables.find(&app.name, session.as_bytes(), now_ms);
+            if let Some(worker) = home.and_then(|home| alive(app, home)) {
+                return Owner::Worker(worker, Why::Path);
             }
         }
         for name in app.session_cookies.iter() {
@@ -171,18 +221,55 @@ impl Router {
         Owner::Nobody
     }
 
+    /// A worker that owns nothing of this client's, but is a better choice than any other one.
+    fn favourite(&self, app: &App, request: &Request<'_, '_>, looks: Looks, now_ms: u64) -> Owner {
+        if let Some(worker) = self
+            .affinity(app, request)
+            .and_then(|s| serving(app, s, None))
+        {
+            return Owner::Worker(worker, Why::Affinity);
+        }
+        let returning = self.view.returning();
+        let worker = returning.back(looks, now_ms, |slot, life| serving(app, slot, Some(life)));
+        match worker {
+            Some(worker) => Owner::Worker(worker, Why::Returned),
+            None => Owner::Nobody,
+        }
+    }
+
+    /// Where our own cookie leads.
+    pub fn affinity(&self, app: &App, request: &Request<'_, '_>) -> Option<Slot> {
+        let value = request.cookie(app.affinity_cookie.as_deref()?)?;
+        self.tables.affinity.slot(&app.name, value)
+    }
+
+    /// The `Set-Cookie` that leads to this worker. The app's scripts do not see it, other sites'
+    /// requests do not send it, and over TLS it stays there.
+    pub fn affinity_field(&self, app: &App, worker: &Worker, secure: bool) -> Option<String> {
+        let name = app.affinity_cookie.as_deref()?;
+        let value = self.tables.affinity.value(&app.name, worker.slot);
+        let path = match app.routes.path.as_str() {
+            "" => "/",
+            path => path,
+        };
+        let secure = if secure { "; Secure" } else { "" };
+        Some(format!(
+            "{name}={value}; Path={path}; HttpOnly; SameSite=Lax{secure}"
+        ))
+    }
+
     /// Remembers that an engine.io session lives on this worker.
-    pub fn learn_engine(&self, app: &App, worker: &Worker, sid: &[u8], now_ms: u64) {
+    pub fn learn_engine(&self, app: &App, worker: &Worker, sid: &[u8], looks: Looks, now_ms: u64) {
         self.tables
             .engine
-            .learn(&app.name, sid, home(worker), now_ms);
+            .learn(&app.name, sid, home(worker, looks), now_ms);
     }
 
     /// Remembers that a cookie's value was given out by this worker.
     pub fn learn_cookie(&self, app: &App, worker: &Worker, value: &[u8], now_ms: u64) {
         self.tables
             .cookies
-            .learn(&app.name, value, home(worker), now_ms);
+            .learn(&app.name, value, home(worker, Looks::UNKNOWN), now_ms);
     }
 }
 
@@ -202,11 +289,21 @@ pub fn engine_sid<'b>(request: &Request<'_, 'b>) -> Option<&'b str> {
     }
 }
 
-fn home(worker: &Worker) -> sticky::Home {
+fn home(worker: &Worker, looks: Looks) -> sticky::Home {
     sticky::Home {
         slot: worker.slot,
         life: worker.life,
+        looks,
     }
+}
+
+/// The index of the worker in this slot, if it takes new sessions, and lives this life.
+fn serving(app: &App, slot: Slot, life: Option<u32>) -> Option<usize> {
+    app.workers.iter().position(|w| {
+        w.slot == slot
+            && life.is_none_or(|life| w.life == life)
+            && w.availability == Availability::Serving
+    })
 }
 
 /// Whether the worker leaves and it is this session's turn to go. Its client opens a new one.
@@ -229,3 +326,6 @@ fn alive(app: &App, home: sticky::Home) -> Option<usize> {
             )
     })
 }
+
+#[cfg(test)]
+mod tests;

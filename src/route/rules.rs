@@ -92,6 +92,7 @@ mod tests {
             },
             policy: Default::default(),
             session_cookies: Arc::new([]),
+            affinity_cookie: None,
             answer_timeout: None,
             body_bytes_max: None,
             workers: Vec::new(),

@@ -6,7 +6,7 @@
 //! dropped whole. That bounds memory and forgets what nobody asks for, with no timer per entry.
 //! A shard's lock is held for one look-up, never across I/O.
 
-use crate::roster::Slot;
+use crate::roster::{Looks, Slot};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +17,8 @@ use std::time::Duration;
 pub struct Home {
     pub slot: Slot,
     pub life: u32,
+    /// What the client that opened the session looks like.
+    pub looks: Looks,
 }
 
 /// A session as it is remembered.
@@ -161,6 +163,7 @@ mod tests {
     const HOME: Home = Home {
         slot: Slot(7),
         life: 3,
+        looks: Looks::UNKNOWN,
     };
 
     #[test]

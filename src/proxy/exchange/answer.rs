@@ -4,6 +4,7 @@
 use super::{AnswerState, Exchange, Step, Upload};
 use crate::http::framing::{self, Decoder, Framing};
 use crate::http::head::{self, Delivery, Version};
+use crate::proxy::learn::Source;
 use crate::proxy::{Client, CloseReason, Context, INPUT_BYTES, Outcome, Own, Tunnel};
 use log::{debug, warn};
 
@@ -170,11 +171,21 @@ impl Exchange {
             app.answers.count(ctx.thread, took_us, response.status);
             let (slot, life) = (upstream.slot, upstream.life);
             self.lesson.head(ctx, slot, life, response);
-            self.lesson.body(ctx, slot, life, &decoder, rest);
+            let from = Source {
+                slot,
+                life,
+                looks: self.looks,
+            };
+            self.lesson.body(ctx, from, &decoder, rest);
+            if self.farewell && self.bound {
+                let returning = ctx.router.returning();
+                returning.left(self.looks, slot, life, ctx.now_ms);
+            }
         }
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
         response.write_for_client(&mut output, &self.delivery(ctx, self.last.is_some()));
+        self.add_affinity(ctx, &mut output);
         let used = framing::transfer(&mut decoder, to, rest, &mut output);
         let sent = client.send(&output);
         ctx.output = output;
@@ -196,6 +207,28 @@ impl Exchange {
         Ok(())
     }
 
+    /// Our own cookie, for a client that does not have it, or has one that leads elsewhere. Not
+    /// where a session decides: two tabs of one browser may have theirs at different workers.
+    fn add_affinity(&self, ctx: &mut Context, head: &mut Vec<u8>) {
+        let Some(slot) = self
+            .upstream
+            .and_then(|id| ctx.upstreams.get(id))
+            .map(|u| u.slot)
+        else {
+            return;
+        };
+        if self.bound || self.affinity == Some(slot) {
+            return;
+        }
+        let router = &ctx.router;
+        if let Some((app, worker)) = router.roster().find(slot)
+            // Nothing in front of us ends TLS and could say so.
+            && let Some(field) = router.affinity_field(app, worker, false)
+        {
+            head::add_field(head, "Set-Cookie", &field);
+        }
+    }
+
     pub(super) fn answer_body(
         &mut self,
         ctx: &mut Context,
@@ -207,7 +240,12 @@ impl Exchange {
         };
         if let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) {
             let (slot, life) = (upstream.slot, upstream.life);
-            self.lesson.body(ctx, slot, life, decoder, got);
+            let from = Source {
+                slot,
+                life,
+                looks: self.looks,
+            };
+            self.lesson.body(ctx, from, decoder, got);
         }
         let (used, sent) = match framing::verbatim(decoder, *to, got) {
             Some(used) => (Ok(used), client.send(got.get(..used).unwrap_or_default())),
@@ -278,11 +316,12 @@ impl Exchange {
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
         response.write_for_client(&mut output, &self.delivery(ctx, false));
+        self.add_affinity(ctx, &mut output);
         output.extend_from_slice(rest);
         let sent = client.send(&output);
         ctx.output = output;
         let tunnel = match (sent, self.upstream.take()) {
-            (Ok(_), Some(id)) => Tunnel::begin(ctx, client, id),
+            (Ok(_), Some(id)) => Tunnel::begin(ctx, client, id, self.looks),
             (Err(_), id) => {
                 self.upstream = id;
                 None

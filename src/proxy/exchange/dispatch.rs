@@ -4,9 +4,10 @@
 use super::{Exchange, Upload, Waiting, upload};
 use crate::http::framing::{self, Framing, Malformed};
 use crate::http::head::{ClientSide, Method, Request};
+use crate::http::sniff;
 use crate::proxy::{Client, Context, HandOff, Own, deadline_ms};
 use crate::roster::{Door, Slot};
-use crate::route::{self, Decision, Why};
+use crate::route::{self, Asker, Decision, Why};
 use log::debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,7 +39,25 @@ impl Exchange {
         let repeatable = request.is_idempotent_and_bodyless() && !request.websocket && !has_sid;
         let ip = client.address.map(|a| a.ip());
         let avoid = client.refused_by.as_slice();
-        let decision = ctx.router.decide(request, ip, avoid, ctx.now_ms);
+        let asker = Asker {
+            address: ip,
+            looks: ctx.router.looks(request, ip),
+        };
+        let decision = ctx.router.decide(request, asker, avoid, ctx.now_ms);
+        self.looks = match decision {
+            Decision::Worker {
+                why: Why::Sid(looks),
+                ..
+            } => looks,
+            Decision::Worker { .. }
+            | Decision::NoApp
+            | Decision::NoWorker
+            | Decision::SessionGone => asker.looks,
+        };
+        if let Decision::Worker { app, .. } = decision {
+            let app = ctx.router.roster().apps.get(app);
+            self.affinity = app.and_then(|app| ctx.router.affinity(app, request));
+        }
         if let Decision::SessionGone = decision {
             return Err(Own::SessionGone {
                 upgrade: request.websocket,
@@ -65,6 +84,7 @@ impl Exchange {
             self.slot = Some(slot);
             self.hand_off = Some(HandOff {
                 slot,
+                looks: self.looks,
                 door,
                 head: output.clone(),
                 original: bytes.to_vec(),
@@ -114,6 +134,7 @@ impl Exchange {
                 let refused = |malformed: Malformed| Own::Refused(400, malformed.reason());
                 *taken = upload::within(decoder, *taken, rest, self.body_bytes_max)?;
                 let used = framing::transfer(decoder, *to, rest, output).map_err(refused)?;
+                self.farewell = sniff::is_engine_close(rest.get(..used).unwrap_or_default());
                 if decoder.is_done() {
                     self.upload = Upload::Done;
                 }
@@ -179,7 +200,7 @@ impl Exchange {
                 return Err(Own::NoWorker);
             };
             self.slot = Some(target.slot);
-            self.bound = why == Why::Sid;
+            self.bound = matches!(why, Why::Sid(_));
             if let Some(timeout) = entry.answer_timeout {
                 self.answer_timeout = timeout;
             }
@@ -251,7 +272,7 @@ impl Exchange {
             Some((app, worker, _)) if self.bound => Decision::Worker {
                 app,
                 worker,
-                why: Why::Sid,
+                why: Why::Sid(self.looks),
             },
             Some((app, _, slot)) if elsewhere => ctx.router.balanced(app, ip, &[slot], Why::Moved),
             Some((app, _, _)) => ctx.router.balanced(app, ip, &[], Why::Moved),

@@ -2,6 +2,7 @@
 
 use super::{AnswerState, Exchange, Step, Upload};
 use crate::http::framing::{self, Decoder};
+use crate::http::sniff;
 use crate::proxy::{Client, CloseReason, Context, Outcome, Own};
 
 /// Counts the payload in `got` on top of what was `taken`, and refuses what exceeds `max` before
@@ -93,6 +94,8 @@ impl Exchange {
                 return self.refuse_upload(ctx, client, Own::Refused(400, malformed.reason()));
             }
         };
+        let body = got.get(..used).unwrap_or_default();
+        self.farewell = *taken == used as u64 && sniff::is_engine_close(body);
         if decoder.is_done() {
             self.upload = Upload::Done;
             client

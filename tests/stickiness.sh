@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# How clients find their worker again: lost connections that Socket.IO recovers, our own cookie, the
+# app's session cookie, SockJS, and preflights that have nothing but a sid.
+# seconds: 40
+. "$(dirname "$0")/lib.sh"
+. "$ROOT/tests/realtime/lib.sh"
+
+check "npm packages of the tests" install "$ROOT/tests"
+check "several versions of Node" install "$ROOT/tests/hook/nodes"
+[ "$FAILED" = 0 ] || exit 1
+
+worker_nodes 18 24
+look sessions node "$REALTIME/sessions.mjs" "$SIDEKEEPER" "$TMP/sessions" "${nodes[@]}"
