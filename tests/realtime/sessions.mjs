@@ -30,8 +30,8 @@ for (const node of nodes) {
     await test(`Node ${version}: connectionStateRecovery recovers (${how})`, () =>
       withSidekeeper(options, async (sk) => {
         for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
-          await recover(sk, transports, 'one after the other');
-          await recover(sk, transports, 'one after the other');
+          await recover(sk, transports, `one after the other, ${transports}`);
+          await recover(sk, transports, `one after the other, ${transports}`);
           // At once, from browsers that can be told apart.
           const browsers = Array.from({ length: 6 }, (_, i) => `browser ${transports} ${i}`);
           await Promise.all(browsers.map((browser) => recover(sk, transports, browser)));
@@ -63,6 +63,8 @@ async function recover(sk, transports, browser) {
     const again = new Promise((resolve) => socket.once('connect', resolve));
     socket.io.engine.close();
     await soon(again, 'the reconnection');
+    const { pid } = await new Promise((resolve) => socket.emit('who', resolve));
+    assert.equal(pid, first.pid, `${transports} ${browser}: the same worker`);
     assert.equal(socket.recovered, true, `${transports} ${browser}: recovered`);
     assert.equal(socket.id, id);
     assert.equal(await soon(late, 'what was said meanwhile'), first.pid);
