@@ -230,6 +230,7 @@ impl IpcThread {
             name,
             stream,
             gauges,
+            returning: _,
         } = life;
         let (fd, token) = (stream.as_fd(), key.token());
         let watched = stream

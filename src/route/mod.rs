@@ -133,9 +133,10 @@ impl Router {
             && request.query_value("sid").is_none();
         match client {
             Some(ip) if opens => {
-                let browser = request.field("user-agent").unwrap_or_default();
+                let mut fields = request.fields();
+                let browser = fields.find(|(name, _)| name.eq_ignore_ascii_case("user-agent"));
                 let returning = self.view.returning();
-                returning.looks((balance::household(ip), browser))
+                returning.looks((balance::household(ip), browser.map(|(_, value)| value)))
             }
             Some(_) | None => Looks::UNKNOWN,
         }

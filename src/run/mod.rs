@@ -167,7 +167,7 @@ fn one_worker_less(fleet: &Fleet) {
     let mut leavers: Vec<&WorkerStatus> = Vec::new();
     for app in workers.chunk_by(|a, b| a.app == b.app) {
         if app.iter().filter(ready).count() > 1 {
-            leavers.extend(app.iter().filter(ready).last());
+            leavers.extend(app.iter().rfind(|worker| ready(worker)));
         }
     }
     if leavers.is_empty() {
