@@ -4,9 +4,9 @@
 //! A client that reconnects says nothing of where it was: its new engine.io handshake has no
 //! session. So the *end* of a connection is remembered, under what both handshakes have in common
 //! (address and browser), and the next handshake that looks the same takes the memory with it. A
-//! memory is good for one client: many behind one address come back in the numbers in which they
-//! have left, to the workers that they have left, and new ones are balanced as ever. That is also
-//! exactly when Socket.IO can recover a connection's state: after its worker has seen the end.
+//! memory is good for one client, and a crowd that looks the same (behind one address, in one
+//! browser) is balanced as ever: nobody in it could be told from the others. The end of a connection
+//! is also exactly when Socket.IO begins to keep its state for the client.
 
 use super::Slot;
 use std::collections::VecDeque;
@@ -36,6 +36,8 @@ impl Looks {
 
 /// How long a client is waited for: what Socket.IO's own recovery waits unless told otherwise.
 const RETURN_MS_MAX: u64 = 120_000;
+/// So many clients that look the same are a crowd: more than the tabs of a browser.
+const CROWD_MIN: usize = 5;
 /// Memories in one part of the table; a new one pushes out the oldest.
 const LEFT_MAX: usize = 1024;
 const SHARDS: usize = 64;
@@ -101,6 +103,10 @@ impl Returning {
             return None;
         }
         self.with(looks, now_ms, |shard| {
+            let same = shard.iter().filter(|left| left.looks == looks).count();
+            if same >= CROWD_MIN {
+                return None;
+            }
             while let Some(place) = shard.iter().rposition(|left| left.looks == looks) {
                 let left = shard.remove(place)?;
                 if let Some(found) = serves(left.slot, left.life) {
@@ -143,6 +149,19 @@ mod tests {
         assert_eq!(table.back(looks, 20, anyone), Some((B, 1)));
         assert_eq!(table.back(looks, 20, anyone), Some((A, 1)));
         assert_eq!(table.back(looks, 20, anyone), None);
+    }
+
+    #[test]
+    fn a_crowd_is_not_waited_for() {
+        let table = Returning::default();
+        let looks = table.looks("all the same");
+        for _ in 0..CROWD_MIN {
+            table.left(looks, A, 1, 0);
+        }
+        assert_eq!(table.back(looks, 1, anyone), None);
+        assert_eq!(table.back(looks, RETURN_MS_MAX + 1, anyone), None);
+        table.left(looks, A, 1, RETURN_MS_MAX + 1);
+        assert_eq!(table.back(looks, RETURN_MS_MAX + 2, anyone), Some((A, 1)));
     }
 
     #[test]

@@ -73,7 +73,7 @@ async function recover(sk, transports, browser) {
   }
 }
 
-await test('clients that look the same come back in the numbers in which they have left', () =>
+await test('a crowd that looks the same and comes back is balanced', () =>
   withSidekeeper({ script: 'socketio.cjs', app: { workers: 4 } }, async (sk) => {
     const sockets = Array.from({ length: 24 }, () =>
       io(sk.url, { transports: ['websocket'], forceNew: true, reconnectionDelay: 200 }));
