@@ -256,8 +256,8 @@ fn line(seq: u64, until_ms: u64, looks: Looks, head: &[u8]) -> Vec<u8> {
     line.extend_from_slice(b",\"until\":");
     line.extend_from_slice(until_ms.to_string().as_bytes());
     if looks.is_known() {
-        // As text: numbers of 64 bits do not survive JavaScript.
-        line.extend_from_slice(format!(",\"looks\":\"{:x}\"", looks.number()).as_bytes());
+        line.extend_from_slice(b",\"looks\":");
+        line.extend_from_slice(looks.number().to_string().as_bytes());
     }
     line.extend_from_slice(b",\"head\":\"");
     push_latin1(&mut line, head);
@@ -396,6 +396,6 @@ mod tests {
         let back: Vec<u8> = head.chars().map(|c| u32::from(c) as u8).collect();
         assert_eq!(back, every);
         assert_eq!(value["msg"]["seq"], 7);
-        assert_eq!(value["msg"]["looks"], "feed");
+        assert_eq!(value["msg"]["looks"], 0xfeed);
     }
 }

@@ -76,9 +76,9 @@ struct HookMessage {
     /// Of an offer.
     #[serde(default)]
     seq: u64,
-    /// Of an offer's client, in hexadecimal digits.
+    /// Of an offer's client; 0: unknown.
     #[serde(default)]
-    looks: String,
+    looks: u32,
     #[serde(flatten)]
     stats: Stats,
 }
@@ -106,7 +106,7 @@ pub fn understand(line: &[u8]) -> Option<Heard> {
         "REFUSED" => Some(Heard::Word(Word::Refused(message.seq))),
         "GONE" => Some(Heard::Word(Word::Gone(
             message.seq,
-            u64::from_str_radix(&message.looks, 16).map_or(Looks::UNKNOWN, Looks::from_number),
+            Looks::from_number(message.looks),
         ))),
         // Of a newer or older hook, which an exec has left in a worker.
         _ => None,
@@ -165,12 +165,12 @@ mod tests {
                 word(Word::Gone(2, Looks::UNKNOWN)),
             ),
             (
-                r#"{"cmd":"NODE_SIDEKEEPER_GONE","seq":2,"looks":"fedcba9876543210"}"#,
-                word(Word::Gone(2, Looks::from_number(0xfedc_ba98_7654_3210))),
+                r#"{"cmd":"NODE_SIDEKEEPER_GONE","seq":2,"looks":4275878552}"#,
+                word(Word::Gone(2, Looks::from_number(0xfedc_ba98))),
             ),
             (
                 r#"{"cmd":"NODE_SIDEKEEPER_GONE","seq":2,"looks":"nothing"}"#,
-                word(Word::Gone(2, Looks::UNKNOWN)),
+                None,
             ),
             (r#"{"cmd":"NODE_SIDEKEEPER_TOOK","seq":-1}"#, None),
             (r#"{"cmd":7,"text":"NODE_SIDEKEEPER_CLOSED"}"#, None),

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// What two handshakes of one client have in common, hashed; None: nothing is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looks(u64);
+pub struct Looks(u32);
 
 impl Looks {
     pub const UNKNOWN: Looks = Looks(0);
@@ -25,11 +25,11 @@ impl Looks {
     }
 
     /// As it travels through a worker that has taken the connection over.
-    pub fn number(self) -> u64 {
+    pub fn number(self) -> u32 {
         self.0
     }
 
-    pub fn from_number(number: u64) -> Looks {
+    pub fn from_number(number: u32) -> Looks {
         Looks(number)
     }
 }
@@ -71,7 +71,7 @@ impl Returning {
     /// Looks at whatever makes a client.
     pub fn looks(&self, client: impl Hash) -> Looks {
         // Zero means that nothing is known.
-        Looks(self.key.hash_one(client).max(1))
+        Looks((self.key.hash_one(client) as u32).max(1))
     }
 
     /// A client's connection to this life has ended.
@@ -118,7 +118,7 @@ impl Returning {
     }
 
     fn with<R>(&self, looks: Looks, now_ms: u64, act: impl FnOnce(&mut VecDeque<Left>) -> R) -> R {
-        let place = usize::try_from(looks.0 % SHARDS as u64).unwrap_or(0);
+        let place = looks.0 as usize % SHARDS;
         let shard = &self.shards[place];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let too_old = |left: &Left| now_ms.saturating_sub(left.at_ms) > RETURN_MS_MAX;

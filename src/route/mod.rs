@@ -193,17 +193,17 @@ impl Router {
     fn owner(&self, app: &App, request: &Request<'_, '_>, now_ms: u64) -> Owner {
         // The query beats the cookies: two tabs share one cookie jar, and a cookie may be stale.
         if let Some(sid) = engine_sid(request) {
-            if let Some(home) = self.tables.engine.find(&app.name, sid.as_bytes(), now_ms) {
-                return match alive(app, home) {
+            if let Some(known) = self.tables.engine.find(&app.name, sid.as_bytes(), now_ms) {
+                return match alive(app, known) {
                     Some(worker) if has_to_go(app, worker, sid, now_ms) => Owner::Gone,
-                    Some(worker) => Owner::Worker(worker, Why::Sid(home.looks)),
+                    Some(worker) => Owner::Worker(worker, Why::Sid(known.looks)),
                     None => Owner::Gone,
                 };
             }
         } else if let Some(session) = sniff::sockjs_session(request.path) {
             let tables = &self.tables.engine;
-            let home = tables.find(&app.name, session.as_bytes(), now_ms);
-            if let Some(worker) = home.and_then(|home| alive(app, home)) {
+            let known = tables.find(&app.name, session.as_bytes(), now_ms);
+            if let Some(worker) = known.and_then(|known| alive(app, known)) {
                 return Owner::Worker(worker, Why::Path);
             }
         }
@@ -215,7 +215,7 @@ impl Router {
                 .tables
                 .cookies
                 .find(&app.name, value.as_bytes(), now_ms);
-            if let Some(worker) = found.and_then(|home| alive(app, home)) {
+            if let Some(worker) = found.and_then(|known| alive(app, known)) {
                 return Owner::Worker(worker, Why::Cookie);
             }
         }
@@ -263,14 +263,14 @@ impl Router {
     pub fn learn_engine(&self, app: &App, worker: &Worker, sid: &[u8], looks: Looks, now_ms: u64) {
         self.tables
             .engine
-            .learn(&app.name, sid, home(worker, looks), now_ms);
+            .learn(&app.name, sid, home(worker), looks, now_ms);
     }
 
     /// Remembers that a cookie's value was given out by this worker.
     pub fn learn_cookie(&self, app: &App, worker: &Worker, value: &[u8], now_ms: u64) {
         self.tables
             .cookies
-            .learn(&app.name, value, home(worker, Looks::UNKNOWN), now_ms);
+            .learn(&app.name, value, home(worker), Looks::UNKNOWN, now_ms);
     }
 }
 
@@ -290,11 +290,10 @@ pub fn engine_sid<'b>(request: &Request<'_, 'b>) -> Option<&'b str> {
     }
 }
 
-fn home(worker: &Worker, looks: Looks) -> sticky::Home {
+fn home(worker: &Worker) -> sticky::Home {
     sticky::Home {
         slot: worker.slot,
         life: worker.life,
-        looks,
     }
 }
 
@@ -317,7 +316,7 @@ fn has_to_go(app: &App, worker: usize, sid: &str, now_ms: u64) -> bool {
 }
 
 /// The index of the worker, if that very life can still be asked.
-fn alive(app: &App, home: sticky::Home) -> Option<usize> {
+fn alive(app: &App, Known { home, .. }: Known) -> Option<usize> {
     app.workers.iter().position(|w| {
         w.slot == home.slot
             && w.life == home.life

@@ -17,8 +17,6 @@ use std::time::Duration;
 pub struct Home {
     pub slot: Slot,
     pub life: u32,
-    /// What the client that opened the session looks like.
-    pub looks: Looks,
 }
 
 /// A session as it is remembered.
@@ -28,6 +26,8 @@ pub struct Known {
     /// When it was learned, in seconds of the monotonic clock. With the key beside it this takes no
     /// room of its own.
     pub learned_s: u32,
+    /// What the client that opened the session looks like; takes no room of its own either.
+    pub looks: Looks,
 }
 
 /// A table of sessions.
@@ -66,26 +66,30 @@ impl Sessions {
     }
 
     /// Remembers, or corrects, the owner of a session.
-    pub fn learn(&self, app: &str, session: &[u8], home: Home, now_ms: u64) {
+    pub fn learn(&self, app: &str, session: &[u8], home: Home, looks: Looks, now_ms: u64) {
         self.with(app, session, now_ms, |shard, key| {
             let before = shard.old.remove(&key);
             let before = shard.young.get(&key).copied().or(before);
             let known = before.filter(|known| known.home == home);
             let learned_s = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
-            let known = known.unwrap_or(Known { home, learned_s });
+            let known = known.unwrap_or(Known {
+                home,
+                learned_s,
+                looks,
+            });
             shard.young.insert(key, known);
         });
     }
 
     /// The owner of a session, if it was learned and not forgotten.
-    pub fn find(&self, app: &str, session: &[u8], now_ms: u64) -> Option<Home> {
+    pub fn find(&self, app: &str, session: &[u8], now_ms: u64) -> Option<Known> {
         self.with(app, session, now_ms, |shard, key| {
             if let Some(known) = shard.young.get(&key) {
-                return Some(known.home);
+                return Some(*known);
             }
             let known = shard.old.remove(&key)?;
             shard.young.insert(key, known);
-            Some(known.home)
+            Some(known)
         })
     }
 
@@ -163,14 +167,13 @@ mod tests {
     const HOME: Home = Home {
         slot: Slot(7),
         life: 3,
-        looks: Looks::UNKNOWN,
     };
 
     #[test]
     fn learns_and_finds_for_each_app_apart() {
         let table = Sessions::new(1000, Duration::from_secs(10));
-        table.learn("chat", b"abc", HOME, 0);
-        assert_eq!(table.find("chat", b"abc", 1), Some(HOME));
+        table.learn("chat", b"abc", HOME, Looks::UNKNOWN, 0);
+        assert_eq!(table.find("chat", b"abc", 1).map(|k| k.home), Some(HOME));
         assert_eq!(table.find("chat", b"abd", 1), None);
         assert_eq!(table.find("other", b"abc", 1), None);
     }
@@ -178,9 +181,9 @@ mod tests {
     #[test]
     fn tells_since_when_and_how_many() {
         let table = Sessions::new(100_000, Duration::from_secs(10));
-        table.learn("a", b"one", HOME, 2000);
-        table.learn("a", b"one", HOME, 9000);
-        table.learn("a", b"two", HOME, 5000);
+        table.learn("a", b"one", HOME, Looks::UNKNOWN, 2000);
+        table.learn("a", b"one", HOME, Looks::UNKNOWN, 9000);
+        table.learn("a", b"two", HOME, Looks::UNKNOWN, 5000);
         assert_eq!(
             table.look("a", b"one").map(|known| known.learned_s),
             Some(2)
@@ -188,7 +191,7 @@ mod tests {
         assert_eq!(table.look("b", b"one"), None);
         assert_eq!(table.count().get(&HOME), Some(&2));
         let moved = Home { life: 4, ..HOME };
-        table.learn("a", b"one", moved, 9000);
+        table.learn("a", b"one", moved, Looks::UNKNOWN, 9000);
         let known = Known {
             home: moved,
             learned_s: 9,
@@ -200,13 +203,13 @@ mod tests {
     fn forgets_what_nobody_asks_for() {
         // Large enough that only time turns the generations, wherever the hashes fall.
         let table = Sessions::new(100_000, Duration::from_secs(10));
-        table.learn("a", b"asked", HOME, 0);
-        table.learn("a", b"silent", HOME, 0);
+        table.learn("a", b"asked", HOME, Looks::UNKNOWN, 0);
+        table.learn("a", b"silent", HOME, Looks::UNKNOWN, 0);
         for second in 1..40 {
-            assert_eq!(table.find("a", b"asked", second * 1000), Some(HOME));
+            assert_eq!(table.find("a", b"asked", second * 1000).map(|k| k.home), Some(HOME));
             // Another session in every shard keeps the generations turning.
             for i in 0..2000u32 {
-                table.learn("b", &i.to_le_bytes(), HOME, second * 1000);
+                table.learn("b", &i.to_le_bytes(), HOME, Looks::UNKNOWN, second * 1000);
             }
         }
         assert_eq!(table.find("a", b"silent", 40_000), None);
@@ -216,7 +219,7 @@ mod tests {
     fn stays_within_its_bound() {
         let table = Sessions::new(SHARDS * 4, Duration::from_secs(10));
         for i in 0..100_000u32 {
-            table.learn("a", &i.to_le_bytes(), HOME, 0);
+            table.learn("a", &i.to_le_bytes(), HOME, Looks::UNKNOWN, 0);
         }
         let held: usize = table
             .shards
