@@ -195,6 +195,7 @@ mod tests {
         let known = Known {
             home: moved,
             learned_s: 9,
+            looks: Looks::UNKNOWN,
         };
         assert_eq!(table.look("a", b"one"), Some(known));
     }
@@ -206,7 +207,10 @@ mod tests {
         table.learn("a", b"asked", HOME, Looks::UNKNOWN, 0);
         table.learn("a", b"silent", HOME, Looks::UNKNOWN, 0);
         for second in 1..40 {
-            assert_eq!(table.find("a", b"asked", second * 1000).map(|k| k.home), Some(HOME));
+            assert_eq!(
+                table.find("a", b"asked", second * 1000).map(|k| k.home),
+                Some(HOME)
+            );
             // Another session in every shard keeps the generations turning.
             for i in 0..2000u32 {
                 table.learn("b", &i.to_le_bytes(), HOME, Looks::UNKNOWN, second * 1000);
