@@ -28,7 +28,7 @@ impl Bench {
             .add(ours.as_fd(), token, Interest::READ_LEVEL)
             .expect("epoll");
         let gauges: Arc<WorkerGauges> = Arc::default();
-        let offers = Offers::new(Arc::clone(&gauges));
+        let offers = Offers::new(KEY, Arc::clone(&gauges), Arc::default());
         let channel = Channel::new(KEY, Arc::from("a.0"), ours, Arc::clone(&gauges), offers);
         Bench {
             channel,
