@@ -2,17 +2,19 @@
 //! the other rooms publish; asks the fleet for what is to be done; is never on the way of a request.
 //!
 //! `command` is the table of commands (a new one is one item there), `control` the socket, `status`
-//! what `sidekeeper status` shows, `sampler` the figures that are rates.
+//! what `sidekeeper status` shows, `sampler` the figures that are rates, `web` the dashboard's listener with `metrics`.
 
 pub mod command;
 mod control;
 mod history;
 pub mod humane;
+pub mod metrics;
 mod names;
 mod restart;
 mod sampler;
 pub mod sessions;
 pub mod status;
+mod web;
 mod why;
 
 use crate::fleet::Fleet;
@@ -24,9 +26,12 @@ use crossbeam_channel::Sender;
 use sampler::Sampler;
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
+use web::Web;
 
 pub use control::socket_path;
 
@@ -48,12 +53,18 @@ pub struct Instance {
     pub run_dir: PathBuf,
     pub began: Instant,
     pub orders: Sender<Order>,
+    /// Set by the main thread when it begins to stop.
+    pub stopping: Arc<AtomicBool>,
+    /// Of the dashboard, if there is one.
+    pub dashboard: Option<TcpListener>,
 }
 
 /// What all threads of this room share.
 pub struct Shared {
     pub instance: Instance,
     pub sampler: Sampler,
+    /// Where the dashboard is, if anywhere.
+    pub dashboard: Option<String>,
 }
 
 /// Why there is no control socket. The text is one line that says what to do.
@@ -76,17 +87,31 @@ impl fmt::Display for StartError {
 /// The running admin threads. Dropping it removes the control socket.
 pub struct Admin {
     _control: Control,
+    _web: Option<Web>,
 }
 
 /// Begins to answer. The run directory is there, and ours.
-pub fn start(instance: Instance) -> Result<Admin, StartError> {
+pub fn start(mut instance: Instance) -> Result<Admin, StartError> {
     let path = socket_path(&instance.run_dir);
     let failed = |source| StartError {
         path: path.clone(),
         source,
     };
     let sampler = Sampler::start(instance.fleet.clone(), instance.board.clone()).map_err(failed)?;
-    let shared = Arc::new(Shared { instance, sampler });
+    let listener = instance.dashboard.take();
+    let address = listener
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    let shared = Arc::new(Shared {
+        instance,
+        sampler,
+        dashboard: address.map(|address| address.to_string()),
+    });
+    let web = listener.map(|listener| Web::start(listener, shared.clone()));
+    let web = web.transpose().map_err(failed)?;
     let control = Control::start(&path, shared).map_err(failed)?;
-    Ok(Admin { _control: control })
+    Ok(Admin {
+        _control: control,
+        _web: web,
+    })
 }

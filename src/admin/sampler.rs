@@ -24,6 +24,8 @@ const WINDOW_S: usize = 10;
 pub struct Sample {
     /// The process that it speaks of.
     pub pid: Option<u32>,
+    /// Of its process so far.
+    pub cpu_ticks: u64,
     /// Of one core; more than 100 is possible.
     pub cpu_percent: f64,
     pub resident_bytes: u64,
@@ -212,6 +214,7 @@ fn rates(then: Counted, now: Counted) -> Sample {
     let finished = now.finished.saturating_sub(then.finished);
     Sample {
         pid: now.pid,
+        cpu_ticks: now.cpu_ticks,
         cpu_percent: ticks as f64 * 100.0 / TICKS_PER_SECOND as f64 / seconds,
         resident_bytes: 0,
         requests_per_s: finished as f64 / seconds,

@@ -21,6 +21,9 @@ pub struct Status {
     pub uptime_s: u64,
     pub run_dir: String,
     pub addresses: Vec<String>,
+    /// Where the dashboard and the metrics are; null if they were not asked for.
+    pub dashboard: Option<String>,
+    pub stopping: bool,
     /// Client connections open now.
     pub connections: u32,
     /// WebSockets open now that we relay.
@@ -184,6 +187,8 @@ pub fn take(shared: &Shared) -> Status {
         uptime_s: instance.began.elapsed().as_secs(),
         run_dir: instance.run_dir.display().to_string(),
         addresses: instance.addresses.clone(),
+        dashboard: shared.dashboard.clone(),
+        stopping: instance.stopping.load(Relaxed),
         connections: instance.front.connections.load(Relaxed),
         tunnels: instance.front.tunnels.load(Relaxed),
         accepted: instance.front.accepted.load(Relaxed),

@@ -3,7 +3,9 @@
 //! `--help`, the keys of the configuration file (the same names with `_`), and the README's table,
 //! which a test compares with `--help`. Nothing is applied here; `config::plan` does that.
 
-use super::values::{Address, Bytes, Count, Deadline, LogLevel, Seconds, Threads, WorkerCount};
+use super::values::{
+    Address, Bytes, Count, Deadline, HostPort, LogLevel, Seconds, Threads, WorkerCount,
+};
 use std::path::PathBuf;
 
 /// One option as `--help` and the documents show it.
@@ -81,6 +83,8 @@ options! {
     ["Where to listen and what to write"]
     listen: Vec<Address> = "ADDR", default "127.0.0.1:8000", otherwise "",
         "HOST:PORT or unix:PATH to take requests on, repeatable; port 0 picks a free one";
+    dashboard: Option<HostPort> = "HOST:PORT", default "", otherwise "off",
+        "address of the dashboard, /metrics, /healthz and /readyz; whoever can reach it can read it";
     run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root, else sidekeeper in $XDG_RUNTIME_DIR or /tmp",
         "directory for the workers' sockets and our state; made with mode 0700";
     address_file: Option<PathBuf> = "FILE", default "", otherwise "not written",

@@ -8,7 +8,7 @@ use super::options::{Options, with_defaults};
 use super::package::Package;
 use super::placement::{self, Wish};
 use super::programs::Search;
-use super::values::{LogLevel, Seconds};
+use super::values::{HostPort, LogLevel, Seconds};
 use crate::fleet::spec::{AppSpec, Launch};
 use crate::server;
 use std::ffi::{OsStr, OsString};
@@ -73,6 +73,8 @@ pub struct Plan {
     pub server: server::Settings,
     pub shutdown_timeout: Duration,
     pub run_dir: PathBuf,
+    /// `HOST:PORT` of metrics and dashboard.
+    pub dashboard: Option<String>,
     pub address_file: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub log_level: log::LevelFilter,
@@ -272,6 +274,7 @@ fn finish(
             .shutdown_timeout
             .map_or(Duration::ZERO, |Seconds(time)| time),
         run_dir: run_dir(options.run_dir, machine),
+        dashboard: options.dashboard.map(|HostPort(address)| address),
         address_file: options.address_file.map(|file| machine.dir.join(file)),
         pid_file: options.pid_file.map(|file| machine.dir.join(file)),
         log_level: options

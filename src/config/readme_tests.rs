@@ -49,6 +49,16 @@ fn commands_table() -> String {
     text
 }
 
+fn metrics_table() -> String {
+    let mut text = String::from("| metric | kind | what it is | what to do |\n|---|---|---|---|\n");
+    for metric in crate::admin::metrics::METRICS {
+        let (name, kind) = (metric.name, metric.kind.word());
+        let (what, action) = (metric.what, metric.action);
+        writeln!(text, "| `{name}` | {kind} | {what} | {action} |").expect("a String takes all");
+    }
+    text
+}
+
 /// The text with the lines between the two marks replaced.
 fn replaced(text: &str, name: &str, table: &str) -> String {
     let (open, close) = (
@@ -68,6 +78,7 @@ fn the_readme_has_the_tables_of_the_code() {
     let wanted = replaced(&readme, "options", &options_table());
     let wanted = replaced(&wanted, "keys", &keys_table());
     let wanted = replaced(&wanted, "commands", &commands_table());
+    let wanted = replaced(&wanted, "metrics", &metrics_table());
     if env::var_os("UPDATE_README").is_some() {
         fs::write(README, &wanted).expect("README.md can be written");
     } else {

@@ -217,6 +217,23 @@ impl FromStr for Address {
     }
 }
 
+/// An address that is no path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort(pub String);
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse()? {
+            Address(ListenAddr::Tcp(address)) => Ok(HostPort(address)),
+            Address(ListenAddr::Unix(_)) => {
+                Err("expected HOST:PORT; a path cannot be opened in a browser".to_owned())
+            }
+        }
+    }
+}
+
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLevel(pub log::LevelFilter);

@@ -27,8 +27,10 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 use traces::Trace;
@@ -69,11 +71,13 @@ pub fn run(plan: Plan) -> Result<(), String> {
     let board = Arc::new(Board::default());
     let mut server =
         Server::bind(plan.server.clone(), board.clone()).map_err(|error| error.to_string())?;
+    let dashboard = plan.dashboard.as_deref().map(bind_dashboard).transpose()?;
     let settings = fleet::Settings::new(plan.run_dir.clone());
     let fleet = fleet::start(plan.apps.clone(), settings, board.clone())
         .map_err(|error| error.to_string())?;
     let fleet = Arc::new(fleet);
     let (orders_in, orders) = bounded(ORDERS_MAX);
+    let stopping = Arc::new(AtomicBool::new(false));
     let admin = admin::start(admin::Instance {
         fleet: fleet.clone(),
         board,
@@ -83,6 +87,8 @@ pub fn run(plan: Plan) -> Result<(), String> {
         run_dir: plan.run_dir.clone(),
         began: Instant::now(),
         orders: orders_in,
+        stopping: stopping.clone(),
+        dashboard,
     })
     .map_err(|error| error.to_string())?;
     server.start().map_err(|error| {
@@ -91,10 +97,17 @@ pub fn run(plan: Plan) -> Result<(), String> {
 
     let asked = Asked { signals, orders };
     let address_file = serve(&plan, &server, &fleet, &asked);
+    stopping.store(true, Relaxed);
     stop(&plan, server, &fleet, &asked);
     drop(admin);
     drop(address_file);
     Ok(())
+}
+
+fn bind_dashboard(address: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| {
+        format!("cannot listen on {address}: {error}; choose another one with --dashboard")
+    })
 }
 
 /// What may ask the main thread for something.

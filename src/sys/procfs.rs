@@ -66,6 +66,22 @@ pub fn family_usage(pid: Pid) -> Option<Usage> {
     sum
 }
 
+/// The usage of this process, without its children that still run.
+pub fn own_usage() -> Option<Usage> {
+    usage(std::process::id())
+}
+
+/// Descriptors that this process has open, and may have.
+pub fn own_descriptors() -> Option<(usize, u64)> {
+    let open = fs::read_dir("/proc/self/fd").ok()?.count();
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let max = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some((open, max))
+}
+
 fn usage(pid: u32) -> Option<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     usage_in(&stat, page_bytes())
@@ -76,16 +92,21 @@ fn page_bytes() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// proc_pid_stat(5): utime and stime are fields 14 and 15, rss in pages is field 24.
+/// proc_pid_stat(5): utime, stime and the same of children that have ended are fields 14 to 17, rss
+/// in pages is field 24.
 fn usage_in(stat: &str, page_bytes: u64) -> Option<Usage> {
     let (_, after_name) = stat.rsplit_once(')')?;
     // The first field here is the third of the file.
     let mut fields = after_name.split_ascii_whitespace();
     let user: u64 = fields.nth(11)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let pages: u64 = fields.nth(8)?.parse().ok()?;
+    let mut cpu_ticks = user;
+    for _ in 0..3 {
+        let ticks: i64 = fields.next()?.parse().ok()?;
+        cpu_ticks = cpu_ticks.saturating_add(u64::try_from(ticks).unwrap_or(0));
+    }
+    let pages: u64 = fields.nth(6)?.parse().ok()?;
     Some(Usage {
-        cpu_ticks: user.saturating_add(system),
+        cpu_ticks,
         resident_bytes: pages.saturating_mul(page_bytes),
     })
 }
@@ -98,7 +119,10 @@ mod tests {
     fn usage_is_read_from_its_fields() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 50 25 6 7 20 0 11 0 99 8888 123 18446744073709551615";
         let usage = usage_in(stat, 4096).expect("the fields are there");
-        assert_eq!((usage.cpu_ticks, usage.resident_bytes), (75, 123 * 4096));
+        assert_eq!(
+            (usage.cpu_ticks, usage.resident_bytes),
+            (75 + 13, 123 * 4096)
+        );
         assert_eq!(usage_in("7 (a) S 1", 4096), None);
         let own = family_usage(Pid::new(std::process::id()).expect("a number"));
         assert!(own.is_some_and(|usage| usage.resident_bytes > 0));
