@@ -554,3 +554,6 @@ fn today() -> Date {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     Date::from_unix_secs(since_1970.map_or(0, |since| since.as_secs()))
 }
+
+#[cfg(test)]
+mod steady_tests;

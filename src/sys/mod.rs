@@ -2,6 +2,8 @@
 //! This is the only room with `unsafe`; each block says why it is sound.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+pub mod allocations;
 pub mod clock;
 pub mod descriptor;
 pub mod epoll;
