@@ -158,7 +158,7 @@ pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
             break;
         }
     }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    push(out, digits.get(digits.len() - used..).unwrap_or_default());
 }
 
 /// Writes a chunk size.
@@ -178,14 +178,42 @@ pub fn push_hex(out: &mut Vec<u8>, mut number: u64) {
             break;
         }
     }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    push(out, digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+/// Longer ones are worth the call.
+const SHORT_BYTES_MAX: usize = 256;
+
+/// Appends a piece of a head. musl's memcpy takes longer to begin than such a piece takes to
+/// move, and a head has dozens: a copy of known length needs no call.
+pub fn push(out: &mut Vec<u8>, piece: &[u8]) {
+    if piece.len() > SHORT_BYTES_MAX {
+        return out.extend_from_slice(piece);
+    }
+    out.reserve(piece.len());
+    let mut rest = piece;
+    while let Some((sixteen, behind)) = rest.split_first_chunk::<16>() {
+        out.extend_from_slice(sixteen);
+        rest = behind;
+    }
+    if let Some((eight, behind)) = rest.split_first_chunk::<8>() {
+        out.extend_from_slice(eight);
+        rest = behind;
+    }
+    if let Some((four, behind)) = rest.split_first_chunk::<4>() {
+        out.extend_from_slice(four);
+        rest = behind;
+    }
+    for byte in rest {
+        out.push(*byte);
+    }
 }
 
 /// Writes one field line.
 pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
+    push(out, name);
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
+    push(out, value);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -260,6 +288,16 @@ mod tests {
             push_hex(&mut hex, number);
             assert_eq!(decimal, number.to_string().into_bytes());
             assert_eq!(hex, format!("{number:x}").into_bytes());
+        }
+    }
+
+    #[test]
+    fn pieces_of_every_length_are_appended_whole() {
+        let all: Vec<u8> = (0..=255).chain(0..=255).collect();
+        for length in 0..all.len() {
+            let mut out = b"before".to_vec();
+            push(&mut out, &all[..length]);
+            assert_eq!(out, [b"before", &all[..length]].concat());
         }
     }
 

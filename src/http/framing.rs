@@ -5,7 +5,7 @@
 //! So are trailers, all of them: RFC 9110 6.5.1 lets an intermediary discard them, and merging
 //! fields that nobody could judge when the head was read is how limits are walked around.
 
-use super::field::{is_token_byte, is_value_byte, push_decimal, push_hex};
+use super::field::{is_token_byte, is_value_byte, push, push_decimal, push_hex};
 
 /// How the end of a body is known (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,7 +360,7 @@ pub fn transfer(
     while let Some(step) = next(decoder, input, used)? {
         let data = used + step.framing;
         used = data + step.data;
-        out.extend_from_slice(input.get(data..used).unwrap_or_default());
+        push(out, input.get(data..used).unwrap_or_default());
     }
     if chunked && payload > 0 {
         out.extend_from_slice(b"\r\n");

@@ -5,7 +5,7 @@
 //! decides what a close of the worker's connection means; a body is moved with `framing`.
 
 use super::date::Date;
-use super::field::{FieldSet, Known, push_decimal, trim};
+use super::field::{FieldSet, Known, push, push_decimal, trim};
 use super::framing::{Framing, push_content_length};
 use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
 use super::hop::{Hop, HopFault, each};
@@ -287,7 +287,7 @@ impl<'b> Response<'_, 'b> {
         out.extend_from_slice(b"HTTP/1.1 ");
         push_decimal(out, u64::from(self.status));
         out.push(b' ');
-        out.extend_from_slice(self.reason.as_bytes());
+        push(out, self.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         for (index, (name, value)) in self.fields().enumerate() {
             if !self.withheld.contains(index) {
@@ -301,7 +301,7 @@ impl<'b> Response<'_, 'b> {
         if let (Some(date), false, true) = (delivery.date, self.has_date, self.status >= 200) {
             date.push_field(out);
         }
-        out.extend_from_slice(self.version.via());
+        push(out, self.version.via());
         self.write_connection(out, delivery);
         out.extend_from_slice(b"\r\n");
     }
@@ -322,7 +322,7 @@ impl<'b> Response<'_, 'b> {
             (_, Version::Http10) => b"Connection: keep-alive\r\n",
             (_, Version::Http11) => b"",
         };
-        out.extend_from_slice(connection);
+        push(out, connection);
     }
 }
 

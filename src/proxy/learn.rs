@@ -56,6 +56,10 @@ impl Lesson {
             *self = Lesson::Nothing;
             Lesson::Nothing
         };
+        // Few answers teach anything, and looking for the worker takes longer the more there are.
+        if matches!(lesson, Lesson::Nothing) && !response.fields().any(|(n, _)| is_set_cookie(n)) {
+            return;
+        }
         let roster = ctx.router.roster();
         let Some((app, worker)) = roster.find(slot).filter(|(_, w)| w.life == life) else {
             return;
@@ -72,7 +76,7 @@ impl Lesson {
             return;
         }
         for (name, value) in response.fields() {
-            if !name.eq_ignore_ascii_case("set-cookie") {
+            if !is_set_cookie(name) {
                 continue;
             }
             let Some(value) = session_cookie(value, &app.session_cookies) else {
@@ -115,6 +119,10 @@ impl Lesson {
             *self = Lesson::Nothing;
         }
     }
+}
+
+fn is_set_cookie(name: &str) -> bool {
+    name.eq_ignore_ascii_case("set-cookie")
 }
 
 /// The value of a `Set-Cookie` field whose name is one of `names`. RFC 6265, 5.2.

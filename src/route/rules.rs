@@ -4,6 +4,7 @@
 //! prefix lengths, not with the number of routes.
 
 use crate::roster::Roster;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The routes of a roster, made ready for look-up.
@@ -56,7 +57,7 @@ impl Rules {
             let named = if hosts.named.is_empty() {
                 None
             } else {
-                hosts.named.get(bare_host(host).as_str()).copied()
+                hosts.named.get(bare_host(host).as_ref()).copied()
             };
             if let Some(app) = named.or(hosts.any) {
                 return Some(app);
@@ -66,15 +67,18 @@ impl Rules {
     }
 }
 
-/// A `Host` value without its port and in lower case. RFC 9110, 7.2.
-fn bare_host(host: &str) -> String {
+/// A `Host` value without its port and in lower case, which it nearly always is. RFC 9110, 7.2.
+fn bare_host(host: &str) -> Cow<'_, str> {
     let name = match host.rfind(':') {
         Some(colon) if !host.get(colon..).is_some_and(|port| port.contains(']')) => {
             host.get(..colon).unwrap_or(host)
         }
         Some(_) | None => host,
     };
-    name.to_ascii_lowercase()
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(name.to_ascii_lowercase());
+    }
+    Cow::Borrowed(name)
 }
 
 #[cfg(test)]

@@ -63,6 +63,11 @@ impl Listener {
             }
         };
         socket::set_backlog(listener.as_fd(), BACKLOG)?;
+        if let Listener::Tcp(listener) = &listener {
+            // Small answers must not wait for the client's acknowledgements. What is accepted
+            // inherits it, which saves a call for each connection.
+            socket::set_nodelay(listener.as_fd())?;
+        }
         Ok(listener)
     }
 
@@ -81,8 +86,6 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
-                // Small answers must not wait for the client's acknowledgements.
-                stream.set_nodelay(true)?;
                 Ok((stream.into(), Some(address)))
             }
             Listener::Unix(listener, _) => {
@@ -286,4 +289,19 @@ fn refuse(socket: &OwnedFd, front: &FrontGauges) {
     Own::ConnectionsMax.write(&mut answer, &how);
     let _ = socket::send(socket.as_fd(), &answer);
     socket::shutdown(socket.as_fd(), End::Write);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn accepted_connections_inherit_that_they_do_not_wait() {
+        let address = ListenAddr::Tcp("127.0.0.1:0".parse().unwrap());
+        let listener = Listener::bind(&address).unwrap();
+        let _client = TcpStream::connect(listener.address()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        assert!(TcpStream::from(socket).nodelay().unwrap());
+    }
 }

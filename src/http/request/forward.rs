@@ -4,7 +4,7 @@
 //! or says who the client is, is written from what was decided and not copied.
 
 use super::Request;
-use crate::http::field::{push_decimal, push_field};
+use crate::http::field::{push, push_decimal, push_field};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,12 +20,12 @@ pub struct ClientSide<'a> {
 impl Request<'_, '_> {
     /// Appends the head that the worker gets.
     pub fn write_for_worker(&self, out: &mut Vec<u8>, from: &ClientSide) {
-        out.extend_from_slice(self.method.as_str().as_bytes());
+        push(out, self.method.as_str().as_bytes());
         out.push(b' ');
-        out.extend_from_slice(self.path.as_bytes());
+        push(out, self.path.as_bytes());
         if let Some(query) = self.query {
             out.push(b'?');
-            out.extend_from_slice(query.as_bytes());
+            push(out, query.as_bytes());
         }
         // RFC 9112 2.3: an intermediary sends its own version.
         out.extend_from_slice(b" HTTP/1.1\r\n");
@@ -70,7 +70,7 @@ impl Request<'_, '_> {
             push_field(out, b"X-Forwarded-Host", self.host.as_bytes());
         }
         // RFC 9110 7.6.3: after the client's own, in the order of the hops.
-        out.extend_from_slice(self.version.via());
+        push(out, self.version.via());
         if self.websocket {
             out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         }

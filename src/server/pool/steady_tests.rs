@@ -59,7 +59,10 @@ fn roster(socket: &Path) -> Roster {
     };
     let app = App {
         name: "app".into(),
-        routes: Routes::default(),
+        routes: Routes {
+            path: String::new(),
+            hosts: vec!["bench.test".to_owned()],
+        },
         policy: Policy::RoundRobin,
         session_cookies: Arc::new(["session".to_owned()]),
         answer_timeout: None,
