@@ -82,15 +82,40 @@ fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [first, rest @ ..] = ip.octets();
-            push_decimal(out, u64::from(first));
+            push_octet(out, first);
             for octet in rest {
                 out.push(b'.');
-                push_decimal(out, u64::from(octet));
+                push_octet(out, octet);
             }
         }
         IpAddr::V6(ip) => {
             // Writing to a vector cannot fail.
             let _ = write!(out, "{ip}");
+        }
+    }
+}
+
+/// Each request has eight of them.
+fn push_octet(out: &mut Vec<u8>, octet: u8) {
+    let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10].map(|d| b'0' + d);
+    match octet {
+        100.. => out.extend_from_slice(&[hundreds, tens, ones]),
+        10.. => out.extend_from_slice(&[tens, ones]),
+        0.. => out.push(ones),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::push_ip;
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_writes_them() {
+        for octet in 0..=255u8 {
+            let ip = std::net::IpAddr::from([octet, 255 - octet, 0, octet / 2]);
+            let mut out = Vec::new();
+            push_ip(&mut out, ip);
+            assert_eq!(out, ip.to_string().into_bytes());
         }
     }
 }

@@ -64,6 +64,7 @@ fn roster(socket: &Path) -> Roster {
             hosts: vec!["bench.test".to_owned()],
         },
         policy: Policy::RoundRobin,
+        affinity_cookie: None,
         session_cookies: Arc::new(["session".to_owned()]),
         answer_timeout: None,
         body_bytes_max: None,
@@ -118,7 +119,7 @@ fn requests_on_kept_connections_allocate_nothing() {
         tables: Arc::new(Tables::new(1000)),
         relays: Arc::new(Relays::new(0, Duration::from_secs(60))),
     };
-    let pool_thread = PoolThread::new(&shared).unwrap();
+    let pool_thread = PoolThread::new(&shared, 0).unwrap();
     let mailbox = pool_thread.mailbox.clone();
     let running = thread::spawn(move || {
         allocations::watch_this_thread();
