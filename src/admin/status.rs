@@ -74,6 +74,9 @@ pub struct WorkerLine {
     pub sockets: u32,
     pub tunnels: u32,
     pub handed_off: u32,
+    /// Of connections that were handed over, in this life: the worker counts them.
+    pub handed_off_bytes_in: u64,
+    pub handed_off_bytes_out: u64,
     pub requests_per_s: f64,
     pub finished: u64,
     /// Exchanges that the worker broke.
@@ -151,6 +154,8 @@ pub fn take(shared: &Shared) -> Status {
                 sockets: tunnels.saturating_add(handed_off),
                 tunnels,
                 handed_off,
+                handed_off_bytes_in: status.stats.map_or(0, |stats| stats.bytes_in),
+                handed_off_bytes_out: status.stats.map_or(0, |stats| stats.bytes_out),
                 requests_per_s: rounded(sample.requests_per_s),
                 finished: gauges.finished.load(Relaxed),
                 broken: gauges.broken.load(Relaxed),

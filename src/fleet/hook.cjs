@@ -17,7 +17,7 @@
 //   LISTENING {type, path, port, pid}   the app listens
 //   CLOSED                              it does not any more; in a drain: and its requests are done
 //   RELISTEN                            it listens again, but close() has closed the descriptor
-//   STATS {lag_ms, utilization, heap, rss, sockets}   every second
+//   STATS {lag_ms, utilization, heap, rss, sockets, bytes_in, bytes_out}   every second
 //   TOOK / REFUSED / GONE {seq, looks}  about a connection that was handed over
 // From the supervisor:
 //   DRAIN                               take nothing new, finish, go
@@ -55,6 +55,8 @@ const DRAIN_CHECK_MILLIS = 50;
 const FAREWELL_MILLIS_MAX = 2_000;
 // Moments at which WebSockets end, so far apart: Node keeps a list of timers for each duration.
 const TRICKLE_STEP_MILLIS = 20;
+// Connections whose bytes are counted for one report.
+const BYTES_LOOKS_MAX = 1_000;
 const RELISTEN_MILLIS_MAX = 5_000;
 const SIGNAL_MILLIS_MAX = 60_000; // by then the supervisor has long gone on to SIGKILL
 const CMD = 'NODE_SIDEKEEPER_';
@@ -471,6 +473,33 @@ function showClient(req) {
   socket._peername = { address, family, port: Number(client.slice(space + 1)) };
 }
 
+// What has come and gone through connections that the proxy does not see any more. Looked at in
+// turn, so that a second's figures cost the same however many there are.
+const handedOver = new Map(); // socket -> what of its bytes is in the sums
+const bytes = { in: 0, out: 0 };
+let inTurn = handedOver.entries();
+
+function countBytes() {
+  for (let looks = Math.min(handedOver.size, BYTES_LOOKS_MAX); looks > 0; looks--) {
+    let { value, done } = inTurn.next();
+    if (done) {
+      inTurn = handedOver.entries();
+      ({ value, done } = inTurn.next());
+      if (done) break;
+    }
+    countAnew(...value);
+  }
+  return { bytes_in: bytes.in, bytes_out: bytes.out };
+}
+
+function countAnew(socket, counted) {
+  const { bytesRead, bytesWritten } = socket;
+  bytes.in += bytesRead - counted.in;
+  bytes.out += bytesWritten - counted.out;
+  counted.in = bytesRead;
+  counted.out = bytesWritten;
+}
+
 // A connection that the proxy gives us whole, with what it has read from it. Done as net.Server
 // does it, so that close(), getConnections() and the app see an ordinary connection.
 function takeOver(handle, { seq, head, until, looks }) {
@@ -489,7 +518,13 @@ function takeOver(handle, { seq, head, until, looks }) {
   server._connections++;
   socket.server = socket._server = server;
   socket[HANDED_OVER] = true;
-  socket.on('close', () => send('GONE', { seq, looks }));
+  const counted = { in: 0, out: 0 };
+  handedOver.set(socket, counted);
+  socket.on('close', () => {
+    countAnew(socket, counted);
+    handedOver.delete(socket);
+    send('GONE', { seq, looks });
+  });
   socket.unshift(Buffer.from(head, 'latin1'));
   send('TOOK', { seq });
   server.emit('connection', socket);
@@ -701,6 +736,7 @@ function startStats() {
       heap: heapUsed,
       rss,
       sockets: plain.size + upgraded.size,
+      ...countBytes(),
     };
     delay.reset();
     before = now;
@@ -773,6 +809,8 @@ function tellToTrickle(worker, spreadMillis) {
   worker.process.send({ cmd: `${CMD}TRICKLE`, spread_ms: spreadMillis }, ignore);
 }
 
+const SUMMED = ['heap', 'rss', 'sockets', 'bytes_in', 'bytes_out'];
+
 // The worst lag, the mean utilization, and sums of the rest.
 function summed(mine) {
   if (listeners.size === 0) return mine;
@@ -781,7 +819,7 @@ function summed(mine) {
     if (stats === null) continue;
     total.lag_ms = Math.max(total.lag_ms, stats.lag_ms);
     total.utilization += stats.utilization / listeners.size;
-    for (const name of ['heap', 'rss', 'sockets']) total[name] += stats[name];
+    for (const name of SUMMED) total[name] += stats[name];
   }
   return total;
 }

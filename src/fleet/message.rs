@@ -39,6 +39,10 @@ pub struct Stats {
     pub rss: u64,
     /// Sockets that the app's server has open.
     pub sockets: u64,
+    /// Bytes that have come through connections that were handed over, since the worker's start.
+    pub bytes_in: u64,
+    /// Bytes that have gone through them.
+    pub bytes_out: u64,
 }
 
 /// What the supervisor has to know.
@@ -125,6 +129,8 @@ mod tests {
             heap: 10,
             rss: 20,
             sockets: 3,
+            bytes_in: 4,
+            bytes_out: 5,
         };
         let news = |news| Some(Heard::News(news));
         let word = |word| Some(Heard::Word(word));
@@ -140,7 +146,7 @@ mod tests {
                 news(News::WantsListener),
             ),
             (
-                r#"{"cmd":"NODE_SIDEKEEPER_STATS","lag_ms":1.5,"utilization":0.25,"heap":10,"rss":20,"sockets":3}"#,
+                r#"{"cmd":"NODE_SIDEKEEPER_STATS","lag_ms":1.5,"utilization":0.25,"heap":10,"rss":20,"sockets":3,"bytes_in":4,"bytes_out":5}"#,
                 news(News::Stats(stats)),
             ),
             (

@@ -374,7 +374,7 @@ setTimeout(() => { for (const end = Date.now() + 400; Date.now() < end;); }, 100
     client = worker.connect()
     worker.get(client=client)
     first = worker.told("STATS")
-    same(sorted(first), ["cmd", "heap", "lag_ms", "rss", "sockets", "utilization"])
+    same(sorted(first), ["bytes_in", "bytes_out", "cmd", "heap", "lag_ms", "rss", "sockets", "utilization"])
     same(first["sockets"], 1)
     if not 250 <= first["lag_ms"] <= 2000 or not 0.1 < first["utilization"] <= 1:
         raise AssertionError(f"a loop that was blocked for 400 ms says {first}")
