@@ -90,7 +90,9 @@ export async function start({ script, node = process.execPath, app = {}, args = 
   const child = spawn(
     sidekeeper,
     ['run', '--config', config, '--listen', '127.0.0.1:0', '--address-file', addressFile,
-      '--run-dir', path.join(dir, 'run'), '--log-level', 'debug', ...args],
+      '--run-dir', path.join(dir, 'run'), '--log-level', 'debug',
+      // A client that has left in the middle of a long poll is not waited for.
+      '--shutdown-timeout', '3', ...args],
     { cwd: HERE, env: { ...process.env, ...env }, stdio: ['ignore', log, log] },
   );
   fs.closeSync(log);
