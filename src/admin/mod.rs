@@ -2,7 +2,8 @@
 //! the other rooms publish; asks the fleet for what is to be done; is never on the way of a request.
 //!
 //! `command` is the table of commands (a new one is one item there), `control` the socket, `status`
-//! what `sidekeeper status` shows, `sampler` the figures that are rates, `web` the dashboard's listener with `metrics`.
+//! what `sidekeeper status` shows, `sampler` the figures that are rates, `web` the dashboard's listener with
+//! `metrics` and the `page`.
 
 pub mod command;
 mod control;
@@ -10,6 +11,7 @@ mod history;
 pub mod humane;
 pub mod metrics;
 mod names;
+mod page;
 mod restart;
 mod sampler;
 pub mod sessions;

@@ -5,7 +5,7 @@ use crate::admin::Shared;
 use crate::admin::command::{Answer, Ask, Refusal};
 use crate::admin::control::Reply;
 use crate::admin::{names, sessions};
-use crate::fleet::status::{Condition, WorkerStatus};
+use crate::fleet::status::{Condition, Death, WorkerStatus};
 use crate::route::Home;
 use crate::sys::process::Pid;
 use crate::sys::procfs;
@@ -97,6 +97,18 @@ pub struct DeathLine {
     pub reason: String,
 }
 
+impl DeathLine {
+    pub fn of(death: &Death) -> DeathLine {
+        DeathLine {
+            ago_s: age_s(death.at),
+            at_unix_s: unix_s(death.at),
+            life: death.life,
+            pid: death.pid,
+            reason: death.reason.clone(),
+        }
+    }
+}
+
 pub fn act(shared: &Shared, _: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     reply.line(&take(shared))?;
     Ok(Answer::Done)
@@ -161,13 +173,7 @@ pub fn take(shared: &Shared) -> Status {
                 broken: gauges.broken.load(Relaxed),
                 relayed: gauges.relayed.load(Relaxed),
                 lost: gauges.lost.load(Relaxed),
-                last_death: status.deaths.last().map(|death| DeathLine {
-                    ago_s: age_s(death.at),
-                    at_unix_s: unix_s(death.at),
-                    life: death.life,
-                    pid: death.pid,
-                    reason: death.reason.clone(),
-                }),
+                last_death: status.deaths.last().map(DeathLine::of),
             }
         })
         .collect();

@@ -2,6 +2,7 @@
 //! GET only, one request a connection, each under a deadline. It is for operators and their tools,
 //! on an address of its own, so it has threads of its own too: few, and none of them the pool's.
 
+use crate::admin::page::{self, ASSETS, Latest};
 use crate::admin::{Shared, metrics};
 use crate::fleet::status::Condition;
 use crate::http::head::{self, HeadLimits, Method};
@@ -21,6 +22,8 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 /// For a whole head; for the client to take what is written.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Between two events.
+const EVENT_EVERY: Duration = Duration::from_secs(1);
 const STACK_BYTES: usize = 256 << 10;
 /// After an accept that failed.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -42,6 +45,7 @@ impl Web {
             address,
             open: AtomicUsize::new(0),
             closing: closing.clone(),
+            latest: Latest::default(),
         });
         let theirs = listener.clone();
         let thread = thread::Builder::new()
@@ -76,6 +80,7 @@ struct Desk {
     address: SocketAddr,
     open: AtomicUsize,
     closing: Arc<AtomicBool>,
+    latest: Latest,
 }
 
 fn serve(listener: &TcpListener, desk: &Arc<Desk>) {
@@ -162,9 +167,32 @@ fn answer(mut stream: TcpStream, seat: Option<&Seat>) -> io::Result<()> {
         },
         "/healthz" => Page::text(200, "ok\n"),
         "/readyz" => ready(&desk.shared),
-        _ => Page::text(404, "there are /metrics, /healthz and /readyz\n"),
+        "/status.json" => Page::json(desk.latest.status(&desk.shared).as_bytes()),
+        "/history.json" => Page::json(page::past(&desk.shared)),
+        "/events" if !head_only => return stream_events(&mut stream, desk),
+        path => match ASSETS.iter().find(|asset| asset.path == path) {
+            Some(asset) => Page {
+                kind: asset.kind,
+                ..Page::text(200, asset.text)
+            },
+            None => Page::text(404, "there are /, /metrics, /healthz and /readyz\n"),
+        },
     };
     send(&mut stream, &page, head_only)
+}
+
+/// The status once a second, until the client leaves or we end.
+fn stream_events(stream: &mut TcpStream, desk: &Desk) -> io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{FIELDS}\r\n");
+    stream.write_all(head.as_bytes())?;
+    // Asks the browser to come back after this long when the connection is lost.
+    stream.write_all(b"retry: 2000\n\n")?;
+    while !desk.closing.load(Relaxed) {
+        let status = desk.latest.status(&desk.shared);
+        stream.write_all(format!("event: status\ndata: {status}\n\n").as_bytes())?;
+        thread::sleep(EVENT_EVERY);
+    }
+    Ok(())
 }
 
 /// Reads until the blank line, the limit or the deadline.
@@ -239,6 +267,15 @@ impl Page {
             status,
             kind: "text/plain; charset=utf-8",
             body: body.into(),
+        }
+    }
+}
+
+impl Page {
+    fn json(body: impl Into<Vec<u8>>) -> Page {
+        Page {
+            kind: "application/json",
+            ..Page::text(200, body)
         }
     }
 }

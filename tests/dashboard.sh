@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# The dashboard in headless Chromium: figures, a death, the keyboard, light and dark, phone and wide
+# screen. Screenshots are kept in target/screenshots.
+# seconds: 40
+# limit: 400
+. "$(dirname "$0")/lib.sh"
+
+command -v node >/dev/null || skip_rest "Node.js is not installed"
+CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
+if [ -z "$CHROMIUM" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    note "installing chromium"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } \
+        >"$TMP/apt" 2>&1 || tail -n 3 "$TMP/apt" >&2
+    CHROMIUM=$(command -v chromium || true)
+fi
+[ -n "$CHROMIUM" ] || skip_rest "there is no Chromium here, and only root can install it"
+[ -d "$ROOT/tests/node_modules/playwright-core" ] || skip_rest "playwright-core is not installed (make test-packages)"
+export NODE_PATH=$ROOT/tests/node_modules
+
+mkdir -p "$ROOT/target/screenshots" "$TMP/home"
+echo_app 2
+node_app hello '{"path": "/hello", "workers": 1}' <<'JS'
+require('http').createServer((request, response) => response.end('hello')).listen(3000)
+JS
+step "an instance with a dashboard"
+start_sidekeeper --apps "$TMP/apps" --dashboard 127.0.0.1:0
+DASH=http://$("$SIDEKEEPER" status --json --run-dir "$SK_DIR/run" | grep -o '"dashboard":"[^"]*"' | cut -d '"' -f 4)
+end_step
+
+served() {
+    local head
+    head=$(curl -sS --max-time 20 -D - -o "$TMP/page" "$DASH/")
+    has "$head" "text/html" "Content-Security-Policy: default-src 'self'" "Cache-Control: no-store" "nosniff"
+    lacks "$(cat "$TMP/page")" "http://" "https://"
+    has "$(curl -sSN --max-time 3 "$DASH/events" 2>/dev/null || true)" "retry: 2000" "event: status" '"worker":"echo.0"'
+    has "$(curl -sS --max-time 20 "$DASH/history.json")" '"apps":{' '"deaths":['
+    has "$(curl -sS --max-time 20 "$DASH/status.json")" '"app":"hello"'
+}
+check "the page loads nothing from elsewhere; events and history are JSON" served
+
+export HOME=$TMP/home XDG_RUNTIME_DIR=$TMP/home
+coproc BROWSER { exec node "$ROOT/tests/fixtures/dashboard.js" "$DASH" "$URL" "$CHROMIUM" "$ROOT/target/screenshots" 2>"$TMP/browser.err"; }
+browser=$BROWSER_PID
+exec {from}<&"${BROWSER[0]}" {to}>&"${BROWSER[1]}"
+while read -r -t 90 -u "$from" line; do
+    case $line in
+    ok\ *) passed "${line#ok }" ;;
+    not\ ok\ *) failed "${line#not ok }" ;;
+    kill)
+        kill -KILL "$(worker_pids echo 0)"
+        echo killed >&"$to"
+        ;;
+    *) note "$line" ;;
+    esac
+done
+exec {from}<&- {to}>&-
+code=0
+wait "$browser" || code=$?
+step "the browser ends well"
+[ "$FAILED" != 0 ] || same "$code" 0
+[ "$code" = 0 ] || tail -n 5 "$TMP/browser.err" >&2
+
+step "sidekeeper stops, though pages were open"
+stop_sidekeeper
+same "$SK_STATUS" 0
