@@ -52,7 +52,7 @@ def main():
         print(f"# {scenario.name}", file=sys.stderr, flush=True)
         try:
             rounds, others = run(scenario, asked)
-        except (RuntimeError, subprocess.SubprocessError, OSError, ValueError) as error:
+        except (RuntimeError, subprocess.SubprocessError, OSError, ValueError, LookupError) as error:
             print(f"{scenario.name} could not be measured: {error}", file=sys.stderr)
             failed.append(scenario.name)
             continue

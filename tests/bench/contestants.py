@@ -106,8 +106,8 @@ class Stage:
         path, address = self.name(".sock"), f"127.0.0.1:{free_port()}"
         command = [self.rig, "backend", f"unix:{path}", address]
         front = self.sidekeeper([{"name": "lean", "command": command, "workers": 1, **app}], name, options)
-        (worker,) = front.workers()
-        return front, Direct("direct", address, worker, path)
+        front.sockets(1)
+        return front, Direct("direct", address, front.workers()[0], path)
 
     def nginx(self, sockets, name="nginx", processes=CORES, extra="", single=False, ready="/small"):
         port, config = free_port(), self.name(".conf")
@@ -269,7 +269,16 @@ class Sidekeeper(Contestant):
     """Its workers are its children as well, and are not counted as the proxy."""
 
     def workers(self):
-        return [pid for pid in measure.children(self.pid) if "__guard" not in measure.command_of(pid)]
+        return [pid for pid in measure.children(self.pid) if measure.variable(pid, "SIDEKEEPER_SOCKET")]
+
+    def sockets(self, count):
+        """The Unix sockets of its workers, once there are so many: another proxy can use the same ones."""
+        give_up = time.monotonic() + START_SECONDS_MAX
+        while len(self.workers()) < count:
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"{len(self.workers())} of {count} workers have started")
+            time.sleep(0.05)
+        return [measure.variable(pid, "SIDEKEEPER_SOCKET") for pid in self.workers()]
 
     def pids(self):
         return [self.pid] + [pid for pid in measure.children(self.pid) if "__guard" in measure.command_of(pid)]

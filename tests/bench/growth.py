@@ -4,7 +4,6 @@ its own, so all of them are measured in every round."""
 import measure
 from contestants import Contestant
 from scenarios import Scenario, per_request
-from measure import Cpu
 
 
 class Sized(Contestant):
@@ -25,12 +24,11 @@ class Growth(Scenario):
     path, host, ranged = "/small", "bench", False
 
     def round(self, stage, contestant, seconds):
-        proxy = Cpu(contestant.pids())
-        done = measure.rig(
-            stage.rig, "repeat", "--to", contestant.address, "--seconds", seconds,
+        done, spent = measure.rig_once_warm(
+            stage.rig, contestant.pids(), "--to", contestant.address, "--seconds", seconds,
             "--connections", self.connections_of(contestant), "--path", self.path, "--host", self.host,
             "--range", max(1, contestant.size) if self.ranged else 1)
-        return per_request(done, proxy.since())
+        return per_request(done, spent)
 
     def connections_of(self, contestant):
         return self.connections
@@ -58,14 +56,9 @@ class Workers(Growth):
         for size in self.SIZES:
             app = {"name": "lean", "command": [stage.rig, "backend"], "workers": size}
             front = stage.sidekeeper([app])
-            sockets = [environment_of(pid)["SIDEKEEPER_SOCKET"] for pid in front.workers()]
-            nginx = stage.nginx([f"unix:{at}" for at in sockets])
+            nginx = stage.nginx([f"unix:{at}" for at in front.sockets(size)])
             several += [Sized(front, "sidekeeper", size), Sized(nginx, "nginx", size)]
         return several
-
-
-def environment_of(pid):
-    return dict(line.split("=", 1) for line in measure.read(f"/proc/{pid}/environ").split("\0") if "=" in line)
 
 
 class Sessions(Growth):

@@ -34,6 +34,12 @@ def command_of(pid):
     return read(f"/proc/{pid}/cmdline").split("\0")
 
 
+def variable(pid, name):
+    """The value of a variable in a process's environment."""
+    lines = read(f"/proc/{pid}/environ").split("\0")
+    return next((line.partition("=")[2] for line in lines if line.startswith(f"{name}=")), None)
+
+
 def begun(pid):
     """When a process began, which together with its id says which one it is."""
     fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
@@ -123,6 +129,28 @@ def outcome(command, timeout):
 def rig(binary, *words, timeout=120):
     """Runs a load program of ours."""
     return json.loads(outcome([binary, *words], timeout).splitlines()[-1])
+
+
+def rig_once_warm(binary, pids, *words, warm=0.5, timeout=120):
+    """Runs the repeating load, and returns what it says and the processor time of `pids`, both from
+    when all its connections are open and have been used."""
+    command = [str(word) for word in (binary, "repeat", *words, "--warm", warm)]
+    load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        if not load.stdout.readline():
+            raise RuntimeError(load.stderr.read())
+        cpu = Cpu(pids)
+        line = load.stdout.readline()
+        spent = cpu.since()
+        if not line:
+            raise RuntimeError(load.stderr.read())
+    finally:
+        try:
+            load.wait(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            load.kill()
+            load.wait()
+    return json.loads(line), spent
 
 
 UNITS_US = {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}

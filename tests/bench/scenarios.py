@@ -1,13 +1,12 @@
 """What is compared, and how one round of it goes. Figures of a round are a dictionary whose keys
 are the columns of `tables`."""
 
+import json
 import shutil
 import subprocess
-import sys
-import json
 
 import measure
-from contestants import ROOT, HERE, Direct, Together
+from contestants import HERE, ROOT, Sidekeeper, Together
 from measure import Cpu
 from tables import Goal
 
@@ -138,9 +137,14 @@ class WebSocket(Scenario):
         self.title = f"WebSocket echo of 64 bytes, relayed, {connections:,} connections; each is a message and its echo"
         self.goals = (Goal("cpu_us", 0.85, PEERS),)
 
-    def load(self, stage, contestant, seconds):
-        return measure.rig(stage.rig, "repeat", "--kind", "ws", "--path", "/ws", "--to", contestant.address,
-                           "--connections", self.connections, "--seconds", seconds)
+    def counted(self, contestant):
+        return contestant.pids()
+
+    def round(self, stage, contestant, seconds):
+        done, spent = measure.rig_once_warm(
+            stage.rig, self.counted(contestant), "--kind", "ws", "--path", "/ws", "--to", contestant.address,
+            "--connections", self.connections, "--seconds", seconds)
+        return per_request(done, spent)
 
 
 class HandOff(WebSocket):
@@ -157,19 +161,11 @@ class HandOff(WebSocket):
         app = {"name": "echo", "command": ["node", str(script)], "workers": 1}
         handed = stage.sidekeeper([app], ready="/")
         relayed = stage.sidekeeper([{**app, "hand_off": False}], "sidekeeper, relayed", ready="/")
-        nginx = stage.nginx([f"unix:{worker_socket(relayed)}"], ready="/")
+        nginx = stage.nginx([f"unix:{relayed.sockets(1)[0]}"], ready="/")
         return [handed, relayed, nginx, stage.node("direct", script)]
 
-    def round(self, stage, contestant, seconds):
-        proxy = Cpu([] if contestant.name == "direct" else contestant.pids())
-        return per_request(self.load(stage, contestant, seconds), proxy.since())
-
-
-def worker_socket(sidekeeper):
-    """The Unix socket of sidekeeper's only worker, so that another proxy can use the same worker."""
-    (worker,) = sidekeeper.workers()
-    environment = measure.read(f"/proc/{worker}/environ").split("\0")
-    return next(line.partition("=")[2] for line in environment if line.startswith("SIDEKEEPER_SOCKET="))
+    def counted(self, contestant):
+        return [] if contestant.name == "direct" else contestant.pids()
 
 
 class WebSocketStream(Scenario):
@@ -262,7 +258,7 @@ class Chat(Scenario):
 
 class Hello(Scenario):
     name, title = "hello", "the sample app apps/hello on Node end to end, 64 connections, two workers"
-    columns = ("rate", "p50_ms", "p99_ms", "all_cpu_us", "errors")
+    columns = ("rate", "p50_ms", "p99_ms", "cpu_us", "all_cpu_us", "errors")
     ratios = ("rate", "p99_ms", "all_cpu_us")
 
     def contestants(self, stage):
@@ -276,9 +272,10 @@ class Hello(Scenario):
         ]
 
     def round(self, stage, contestant, seconds):
-        everything = Cpu(contestant.all_pids())
+        proxied = isinstance(contestant, (Sidekeeper, Together))
+        proxy, everything = Cpu(contestant.pids() if proxied else []), Cpu(contestant.all_pids())
         done = measure.wrk(contestant.address, "/", 64, seconds)
-        figures = per_request(done, 0)
+        figures = per_request(done, proxy.since())
         figures["all_cpu_us"] = everything.since() / max(done["count"], 1) / 1e3
         return figures
 

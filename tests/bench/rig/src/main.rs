@@ -18,7 +18,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: rig backend [unix:PATH | HOST:PORT]...   serve; by LISTEN_FDS as well
        rig rate --to ADDR [--path /small] [--rate 5000] [--connections 64] [--seconds 3]
        rig repeat --to ADDR --kind http|ws [--path P] [--connections N] [--seconds S | --count N]
-                  [--bytes 64] [--host NAME] [--range N]     {n} in path and host: a number below N
+                  [--bytes 64] [--host NAME] [--range N] [--warm S]   {n} in path and host: a number below N
        rig stream --to ADDR --direction up|down [--seconds 3]
        rig idle --to ADDR --kind http|ws [--connections N]   held until stdin ends
        rig chat --to ADDR [--users 1000] [--rooms 40] [--rate 300] [--seconds 5]";

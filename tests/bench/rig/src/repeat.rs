@@ -76,10 +76,20 @@ pub fn run(options: &Options) -> io::Result<()> {
         step(&mut poll, &mut events, &mut lines, &mut load, &mut buffer)?;
     }
     load.sending = true;
-    let begun = Instant::now();
     for line in &mut lines {
         load.send(line)?;
     }
+    let warm = Duration::from_secs_f64(options.number("warm", 0.0)?);
+    let begun = Instant::now();
+    while begun.elapsed() < warm {
+        step(&mut poll, &mut events, &mut lines, &mut load, &mut buffer)?;
+    }
+    if !warm.is_zero() {
+        load.latencies = Latencies::default();
+        println!("{{\"ready\": {connections}}}");
+        io::stdout().flush()?;
+    }
+    let begun = Instant::now();
     let time = if load.count_max == u64::MAX {
         options.time()?
     } else {
