@@ -78,6 +78,8 @@ metrics! {
     IN_FLIGHT = "sidekeeper_worker_in_flight" Gauge "requests that the worker has not answered yet; long polls count", "growing without end: the worker hangs, or is too slow";
     WORKER_TUNNELS = "sidekeeper_worker_tunnels" Gauge "WebSockets that are relayed to the worker", "see sidekeeper_tunnels";
     HANDED_OFF = "sidekeeper_worker_handed_off" Gauge "client connections that the worker has taken over and not closed", "very uneven over workers after a restart: drain the fullest";
+    BYTES_IN = "sidekeeper_worker_handed_off_bytes_in_total" Counter "bytes that came through connections that the worker has taken over; begins anew with each life", "much more than before: see which clients send it";
+    BYTES_OUT = "sidekeeper_worker_handed_off_bytes_out_total" Counter "bytes that went through them; begins anew with each life", "near what the network carries: send less, or add machines";
     SESSIONS = "sidekeeper_worker_sessions" Gauge "sessions that the worker owns", "very uneven over workers: see the app's policy";
     FINISHED = "sidekeeper_worker_answers_total" Counter "answers of the worker that were passed on whole", "uneven rates over workers: sessions or the app's policy";
     BROKEN = "sidekeeper_worker_broken_total" Counter "answers that the worker broke or did not begin in time", "any: the worker crashes or hangs during requests; see its log";
@@ -183,7 +185,7 @@ fn workers(page: &mut Page, shared: &Shared, roster: &Roster, statuses: &[Worker
     let sample = |status: &WorkerStatus| figures.workers.get(&status.slot).copied();
     // One family after the other, as the format wants it; None: nothing to tell of this worker.
     type Value<'a> = &'a dyn Fn(&WorkerStatus) -> Option<f64>;
-    let table: [(&Metric, Value<'_>); 15] = [
+    let table: [(&Metric, Value<'_>); 17] = [
         (&UP, &|status| {
             Some(f64::from(u8::from(status.condition == Condition::Ready)))
         }),
@@ -207,6 +209,8 @@ fn workers(page: &mut Page, shared: &Shared, roster: &Roster, statuses: &[Worker
         (&HANDED_OFF, &|status| {
             Some(f64::from(gauge(status)?.handed_off.load(Relaxed)))
         }),
+        (&BYTES_IN, &|status| Some(status.stats?.bytes_in as f64)),
+        (&BYTES_OUT, &|status| Some(status.stats?.bytes_out as f64)),
         (&SESSIONS, &|status| {
             let home = Home {
                 slot: status.slot,

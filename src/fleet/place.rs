@@ -260,7 +260,6 @@ impl Place {
             pid: self.worker.pid().map(|pid| pid.number()),
             restarts: self.worker.life.saturating_sub(1),
             deaths: self.deaths.iter().cloned().collect(),
-            open: Open::of(&self.gauges),
             stats: self.stats,
         }
     }

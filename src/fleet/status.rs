@@ -110,8 +110,6 @@ pub struct WorkerStatus {
     pub restarts: u32,
     /// Newest last.
     pub deaths: Vec<Death>,
-    /// WebSockets and requests that it has now.
-    pub open: Open,
     /// What the hook said last in this life.
     pub stats: Option<Stats>,
 }
