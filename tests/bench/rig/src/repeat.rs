@@ -10,6 +10,8 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 const CONNECT_SECS_MAX: u64 = 20;
+/// Handshakes under way at once: what is measured begins when all are through.
+const OPENING_MAX: usize = 64;
 
 struct Line {
     socket: Socket,
@@ -51,29 +53,32 @@ pub fn run(options: &Options) -> io::Result<()> {
         sending: false,
     };
     let mut poll = Poll::new()?;
-    let mut lines = Vec::with_capacity(connections);
-    for place in 0..connections {
-        let mut socket = Socket::connect(options.to()?)?;
-        poll.registry()
-            .register(&mut socket, Token(place), Interest::READABLE)?;
-        if websocket {
-            socket.write_all(&websocket::handshake(&load.path, &load.host))?;
-        }
-        lines.push(Line {
-            socket,
-            input: Vec::new(),
-            sent_at: Instant::now(),
-            open: !websocket,
-        });
-    }
+    let mut lines: Vec<Line> = Vec::with_capacity(connections);
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 64 << 10];
     let give_up = Instant::now() + Duration::from_secs(CONNECT_SECS_MAX);
-    while lines.iter().any(|line| !line.open) {
+    while lines.len() < connections || lines.iter().any(|line| !line.open) {
         if Instant::now() > give_up {
             return Err(wrong("the handshakes were not answered in time"));
         }
-        step(&mut poll, &mut events, &mut lines, &mut load, &mut buffer)?;
+        let opening = lines.iter().filter(|line| !line.open).count();
+        for _ in opening..OPENING_MAX.min(opening + connections - lines.len()) {
+            let mut socket = Socket::connect(options.to()?)?;
+            poll.registry()
+                .register(&mut socket, Token(lines.len()), Interest::READABLE)?;
+            if websocket {
+                socket.write_all(&websocket::handshake(&load.path, &load.host))?;
+            }
+            lines.push(Line {
+                socket,
+                input: Vec::new(),
+                sent_at: Instant::now(),
+                open: !websocket,
+            });
+        }
+        if websocket {
+            step(&mut poll, &mut events, &mut lines, &mut load, &mut buffer)?;
+        }
     }
     load.sending = true;
     for line in &mut lines {
