@@ -14,7 +14,7 @@ use crate::roster::Slot;
 use crate::sys::epoll::{Epoll, Interest, Waker};
 use crate::sys::socket::wait_ready;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use log::warn;
+use log::{error, warn};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -220,8 +220,8 @@ impl LogsThread {
                                 lines: VecDeque::new(),
                             },
                         );
-                        self.watch(key, &name, Stream::Stdout, stdout)?;
-                        self.watch(key, &name, Stream::Stderr, stderr)?;
+                        self.watch(key, &name, Stream::Stdout, stdout);
+                        self.watch(key, &name, Stream::Stderr, stderr);
                     }
                     Ok(Command::Tail { key }) => self.tell_tail(key),
                     Ok(Command::Read {
@@ -252,16 +252,14 @@ impl LogsThread {
         }
     }
 
-    fn watch(
-        &mut self,
-        key: LifeKey,
-        name: &Arc<str>,
-        stream: Stream,
-        pipe: OwnedFd,
-    ) -> io::Result<()> {
+    fn watch(&mut self, key: LifeKey, name: &Arc<str>, stream: Stream, pipe: OwnedFd) {
         let token = self.next_token;
         self.next_token += 1;
-        self.epoll.add(pipe.as_fd(), token, Interest::READ_LEVEL)?;
+        if let Err(e) = self.epoll.add(pipe.as_fd(), token, Interest::READ_LEVEL) {
+            // Closed, it makes the worker's writes fail; unread, it would make them wait for ever.
+            error!("{name}: what it prints cannot be read: {e}");
+            return;
+        }
         let lines = LineSplitter::default();
         let pipe = Pipe {
             key,
@@ -271,7 +269,6 @@ impl LogsThread {
             lines,
         };
         self.pipes.insert(token, pipe);
-        Ok(())
     }
 
     /// One read of a pipe that has something, or has ended; it never blocks.

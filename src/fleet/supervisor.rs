@@ -159,6 +159,8 @@ impl Supervisor {
                 self.hear(notice, now);
             }
         }
+        // Rungs are told before the deaths that follow from them.
+        self.steps.tell();
         self.reap(now);
         for index in 0..self.places.len() {
             self.look(index, now);
@@ -553,6 +555,7 @@ impl Supervisor {
     fn finish(mut self) {
         let guard = self.guard.pid();
         let deadline = Instant::now() + SWEEP;
+        let mut told = BTreeSet::new();
         loop {
             self.reap(Instant::now());
             let mut left = procfs::children();
@@ -561,7 +564,9 @@ impl Supervisor {
                 break;
             }
             for pid in left {
-                info!("killing process {pid}, left behind by a worker");
+                if told.insert(pid) {
+                    info!("killing process {pid}, left behind by a worker");
+                }
                 process::kill_child(pid);
             }
             thread::sleep(SWEEP_LOOK);
