@@ -16,7 +16,7 @@ mod server;
 mod sys;
 
 use config::ConfigError;
-use config::plan::Machine;
+use config::plan::{Machine, Plan};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -99,12 +99,17 @@ fn answer() -> Result<(), Failure> {
             print(&config::show::plan(&plan, &machine.dir));
         }
         cli::Command::Run(request) => {
-            let plan = config::plan::plan(request.options, request.command, &look()?)?;
+            let read = || -> Result<Plan, Failure> {
+                let (options, command) = (request.options.clone(), request.command.clone());
+                Ok(config::plan::plan(options, command, &look()?)?)
+            };
+            let plan = read()?;
             start_log(plan.log_level).map_err(failure)?;
             for warning in &plan.warnings {
                 log::warn!("{warning}");
             }
-            run::run(plan).map_err(failure)?;
+            let read_anew = || read().map_err(|failure| failure.why);
+            run::run(plan, &read_anew).map_err(failure)?;
         }
         cli::Command::Ask(question) => {
             // The limits of an instance are not ours to raise.

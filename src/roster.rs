@@ -134,7 +134,8 @@ pub struct Routes {
 #[derive(Clone, Debug)]
 pub struct App {
     pub name: Arc<str>,
-    pub routes: Routes,
+    /// None: it has been removed, and its workers only finish what they have begun.
+    pub routes: Option<Routes>,
     pub policy: Policy,
     /// Names of cookies that the app sets and that bind a client to a worker.
     pub session_cookies: Arc<[String]>,

@@ -4,7 +4,7 @@
 //! that text, and `--json` shows every line as it came.
 
 use crate::admin::control::Reply;
-use crate::admin::{Order, Shared, names, restart, sessions, status, why};
+use crate::admin::{Order, Shared, names, reload, restart, sessions, status, why};
 use serde::{Deserialize, Serialize};
 use std::io;
 
@@ -181,6 +181,16 @@ pub const COMMANDS: &[Command] = &[
         help: "stop workers and start them again; ends when they are ready",
         pace: Pace::Slow,
         act: restart::act,
+    },
+    Command {
+        name: "reload",
+        operands: "[APP]",
+        operands_min: 0,
+        operands_max: 1,
+        switches: &[],
+        help: "read the configuration anew and replace workers one by one; nobody is dropped",
+        pace: Pace::Slow,
+        act: reload::act,
     },
     Command {
         name: "stop",

@@ -91,8 +91,11 @@ metrics! {
 pub fn text(shared: &Shared) -> String {
     let mut page = Page::default();
     front(&mut page, shared);
-    let roster = shared.instance.board.latest();
-    let statuses = shared.instance.fleet.snapshot();
+    // During a reload a name may be two workers', and a series must be one's: the one that serves.
+    let mut roster = Roster::clone(&shared.instance.board.latest());
+    roster.apps.retain(|app| app.routes.is_some());
+    let mut statuses = shared.instance.fleet.snapshot();
+    statuses.retain(|status| status.member);
     apps(&mut page, &roster, &statuses);
     workers(&mut page, shared, &roster, &statuses);
     page.text

@@ -12,6 +12,7 @@ pub mod humane;
 pub mod metrics;
 mod names;
 mod page;
+mod reload;
 mod restart;
 mod sampler;
 pub mod sessions;
@@ -19,12 +20,12 @@ pub mod status;
 mod web;
 mod why;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Progress};
 use crate::gauges::FrontGauges;
 use crate::roster::Board;
 use crate::route::Tables;
 use control::Control;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use sampler::Sampler;
 use std::fmt;
 use std::io;
@@ -38,10 +39,16 @@ use web::Web;
 pub use control::socket_path;
 
 /// What a client asks of the process as a whole. The main thread obeys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Order {
     /// As SIGTERM.
     Stop,
+    /// As SIGHUP, for one app or for all.
+    Reload {
+        only: Option<String>,
+        /// What is told app by app, or why nothing is begun.
+        answer: Sender<Result<Receiver<Progress>, String>>,
+    },
 }
 
 /// What commands may look at and act on.

@@ -242,6 +242,8 @@ fn ready(shared: &Shared) -> Page {
     let waits: Vec<&str> = roster
         .apps
         .iter()
+        // One that a reload has removed need not be ready.
+        .filter(|app| app.routes.is_some())
         .map(|app| &*app.name)
         .filter(|app| {
             !statuses

@@ -1,7 +1,7 @@
 //! What the log says of workers: one line for each thing that an operator wants to know, with what
 //! to look at. Called by the supervisor thread.
 
-use crate::fleet::place::{App, Place};
+use crate::fleet::place::Place;
 use crate::fleet::spec::Launch;
 use crate::fleet::status::Open;
 use crate::fleet::worker::{Next, Rung};
@@ -56,6 +56,19 @@ pub fn drains(place: &Place, spread: Duration) {
     );
 }
 
+/// It has been replaced.
+pub fn farewell(place: &Place) {
+    let open = Open::of(&place.gauges);
+    info!(
+        "{} (pid {}) is replaced and gets nothing new: {} WebSockets and {} requests may end, within {} s",
+        place.name,
+        place.worker.pid().map_or(0, Pid::number),
+        open.relayed + open.handed_off,
+        open.requests,
+        seconds(place.version.rules.drain_timeout)
+    );
+}
+
 /// Tells of a death, and returns its reason in full for those who ask later.
 pub fn death(place: &Place, pid: Option<Pid>, exit: Option<Exit>, next: Next) -> String {
     let name = &place.name;
@@ -102,8 +115,8 @@ pub fn last_words(place: &Place, lines: &[String]) {
 }
 
 /// Why a worker that runs does not serve: what its operator should look at.
-pub fn never_ready(place: &Place, app: &App, listens: bool) -> String {
-    let why = match &app.spec.launch {
+pub fn never_ready(place: &Place, listens: bool) -> String {
+    let why = match &place.version.spec.launch {
         Launch::Node { .. } | Launch::NodeShell { .. } if listens => {
             "it listens, but never called process.send('ready') (wait_ready)".to_owned()
         }
@@ -127,12 +140,12 @@ pub fn never_ready(place: &Place, app: &App, listens: bool) -> String {
     };
     format!(
         "not ready within {} s: {why}",
-        seconds(app.rules.listen_timeout)
+        seconds(place.version.rules.listen_timeout)
     )
 }
 
 /// `0.1`, `3`, `30`.
-fn seconds(duration: Duration) -> String {
+pub fn seconds(duration: Duration) -> String {
     let tenths = (duration.as_secs_f64() * 10.0).round() / 10.0;
     tenths.to_string()
 }

@@ -56,6 +56,9 @@ enum Command {
     Tail {
         key: LifeKey,
     },
+    Forget {
+        slot: Slot,
+    },
     Read {
         socket: UnixStream,
         slots: Vec<Slot>,
@@ -132,6 +135,11 @@ impl Logs {
     /// Asks for a life's last lines of stderr; the answer comes over the channel of `new`.
     pub fn ask_tail(&self, key: LifeKey) {
         self.order(Command::Tail { key });
+    }
+
+    /// This worker's place is gone: its lines need not be kept any more.
+    pub fn forget(&self, slot: Slot) {
+        self.order(Command::Forget { slot });
     }
 
     /// The way for those who want to read along.
@@ -224,6 +232,7 @@ impl LogsThread {
                         self.watch(key, &name, Stream::Stderr, stderr);
                     }
                     Ok(Command::Tail { key }) => self.tell_tail(key),
+                    Ok(Command::Forget { slot }) => self.forget(slot),
                     Ok(Command::Read {
                         socket,
                         slots,
@@ -321,6 +330,19 @@ impl LogsThread {
                 &mut each,
             );
         }
+    }
+
+    /// The pipes of a worker whose place is gone may still hold its last words.
+    fn forget(&mut self, slot: Slot) {
+        let of_slot = |(token, pipe): (&u64, &Pipe)| (pipe.key.slot == slot).then_some(*token);
+        let tokens: Vec<u64> = self.pipes.iter().filter_map(of_slot).collect();
+        for token in tokens {
+            self.drain(token);
+            // Whoever has taken the other end along writes to nobody.
+            self.pipes.remove(&token);
+        }
+        self.kept.remove(&slot);
+        self.recent.forget(slot);
     }
 
     /// Everything the dead worker has written is in the pipe by now, and may still be there.

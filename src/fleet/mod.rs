@@ -18,6 +18,7 @@ mod probe;
 mod readers;
 mod recent;
 mod relay_bus;
+mod reload;
 mod rules;
 mod rundir;
 pub mod spawn;
@@ -30,7 +31,9 @@ use crate::fleet::announce::Steps;
 use crate::fleet::guard::Guard;
 use crate::fleet::ipc::Ipc;
 use crate::fleet::logs::{Logs, Readers};
-use crate::fleet::place::{App, Place};
+use crate::fleet::place::{App, Place, Version};
+pub use crate::fleet::reload::Progress;
+use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::rundir::{RunDir, SOCKET_PATH_BYTES_MAX};
 use crate::fleet::spec::AppSpec;
 use crate::fleet::status::WorkerStatus;
@@ -193,6 +196,17 @@ impl Fleet {
         let _ = self.requests.send(Request::Restart(slot));
     }
 
+    /// Brings the workers to what the configuration says now, one after the other: each new worker is
+    /// ready before the old one leaves. `only` one app, or all. What comes of it is told app by app;
+    /// when nothing is left to tell, the channel is closed.
+    pub fn reload(&self, apps: Vec<AppSpec>, only: Option<String>) -> Receiver<Progress> {
+        let (tell, told) = unbounded();
+        let _ = self
+            .requests
+            .send(Request::Reload(Reload { apps, only, tell }));
+        told
+    }
+
     /// Sends what workers have printed lately, and with `follow` what they print from now on, to a
     /// socket; `slots` empty: all workers.
     pub fn send_logs(&self, to: UnixStream, slots: Vec<Slot>, follow: bool) {
@@ -231,6 +245,8 @@ pub fn start(
     let run_dir = RunDir::open(&settings.run_dir)?;
     let hook = run_dir.write_hook()?;
     let (apps, places) = lay_out(specs, &run_dir)?;
+    let next_slot = places.iter().map(|place| place.slot.0 + 1).max();
+    let next_slot = Slot(next_slot.unwrap_or(0));
     let strangers = procfs::children().into_iter().collect();
     let (requests, requests_in) = unbounded();
     let (children, children_in) = bounded(1);
@@ -266,6 +282,7 @@ pub fn start(
         stopping: false,
         strangers,
         published: Vec::new(),
+        reloading: Reloading::new(next_slot),
         steps: Steps::default(),
         changed: true,
     };
@@ -299,10 +316,11 @@ fn lay_out(specs: Vec<AppSpec>, run_dir: &RunDir) -> Result<(Vec<App>, Vec<Place
     let mut places: Vec<Place> = Vec::new();
     let mut slots = (0..).map(Slot);
     for (index, spec) in specs.into_iter().enumerate() {
-        let app = App::new(spec);
-        for (instance, slot) in (0..app.spec.workers).zip(&mut slots) {
-            let socket: Arc<Path> = Arc::from(run_dir.socket(&app.spec.name, instance)?);
-            let listener = if spawn::binds_itself(&app.spec.launch) {
+        let app = App::new(Version::new(spec), Some(index));
+        let spec = &app.version.spec;
+        for (instance, slot) in (0..spec.workers).zip(&mut slots) {
+            let socket: Arc<Path> = Arc::from(run_dir.socket(&spec.name, instance)?);
+            let listener = if spawn::binds_itself(&spec.launch) {
                 None
             } else {
                 Some(rundir::listen(&socket)?)

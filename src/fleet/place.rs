@@ -26,11 +26,37 @@ const NODE_PROBE_AFTER: Duration = Duration::from_secs(1);
 /// next poll of a session comes at once.
 const DRAIN_QUIET: Duration = Duration::from_secs(1);
 
-/// An app as the supervisor keeps it.
-pub struct App {
-    pub name: Arc<str>,
+/// How long nobody may be there before a replaced worker counts as done with: the clients of a
+/// reload's old workers are not sent away, so they are given time between two requests.
+const REPLACED_QUIET: Duration = Duration::from_secs(3);
+
+/// When the clients that are left of a replaced worker have been sent away, this long before its
+/// `drain_timeout`.
+const SEND_AWAY_SLACK: Duration = Duration::from_secs(1);
+
+/// What an app is asked to be, by one reading of the configuration. Each worker is of one version
+/// for all its lives.
+pub struct Version {
     pub spec: AppSpec,
     pub rules: Rules,
+}
+
+impl Version {
+    pub fn new(spec: AppSpec) -> Arc<Version> {
+        let rules = Rules::of(&spec);
+        Arc::new(Version { spec, rules })
+    }
+}
+
+/// An app as the supervisor keeps it. Its index never changes: an app that a reload has removed keeps
+/// its entry, and gets it back with its name.
+pub struct App {
+    pub name: Arc<str>,
+    /// The version that serves.
+    pub version: Arc<Version>,
+    /// Its place among the apps, in the order of the configuration. None: it is not, or not yet,
+    /// one of them.
+    pub rank: Option<usize>,
     /// It has had a ready worker.
     pub was_ready: bool,
     pub turn: Arc<AtomicUsize>,
@@ -40,37 +66,62 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(spec: AppSpec) -> App {
+    pub fn new(version: Arc<Version>, rank: Option<usize>) -> App {
+        let spec = &version.spec;
         App {
             name: Arc::from(spec.name.as_str()),
-            rules: Rules::of(&spec),
+            rank,
             was_ready: false,
             turn: Arc::default(),
             session_cookies: Arc::from(spec.session_cookies.as_slice()),
             gauges: Arc::default(),
             affinity_cookie: spec.affinity_cookie.as_deref().map(Arc::from),
-            spec,
+            version,
         }
     }
 
+    /// Another version serves from now on. What is counted over the app's whole time stays.
+    pub fn adopt(&mut self, version: &Arc<Version>, rank: Option<usize>) {
+        let anew = App::new(Arc::clone(version), rank);
+        *self = App {
+            was_ready: self.was_ready,
+            turn: Arc::clone(&self.turn),
+            gauges: Arc::clone(&self.gauges),
+            ..anew
+        };
+    }
+
     pub fn published(&self, workers: Vec<roster::Worker>) -> roster::App {
+        let spec = &self.version.spec;
         roster::App {
             name: Arc::clone(&self.name),
-            routes: self.spec.routes.clone(),
-            policy: self.spec.policy,
+            routes: self.rank.map(|_| spec.routes.clone()),
+            policy: spec.policy,
             session_cookies: Arc::clone(&self.session_cookies),
             affinity_cookie: self.affinity_cookie.clone(),
-            answer_timeout: self.spec.answer_timeout,
-            body_bytes_max: self.spec.body_bytes_max,
+            answer_timeout: spec.answer_timeout,
+            body_bytes_max: spec.body_bytes_max,
             workers,
             turn: Arc::clone(&self.turn),
         }
     }
 }
 
+/// How a worker stands to its app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Member,
+    /// It has still to prove itself: nobody but the supervisor knows of it.
+    Newcomer,
+    /// It goes for good, and its place with it.
+    Leaver,
+}
+
 /// What the roster says of a worker and what can change: a new roster is published when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown {
+    slot: Slot,
+    standing: Standing,
     availability: Availability,
     life: u32,
     takes_connections: bool,
@@ -83,6 +134,8 @@ pub struct Place {
     pub app_name: Arc<str>,
     pub slot: Slot,
     pub instance: u32,
+    pub version: Arc<Version>,
+    pub standing: Standing,
     /// `chat.0`, as logs say it.
     pub name: Arc<str>,
     pub socket: Arc<Path>,
@@ -99,6 +152,8 @@ pub struct Place {
     pub door: Option<Arc<dyn Door>>,
     /// How its connections are spread, if it drains.
     pub drain: Option<Drain>,
+    /// When those are sent away that have not left a replaced worker by themselves.
+    pub send_away_at: Option<Instant>,
     /// Since when nobody is left that it serves, while it drains.
     pub quiet_since: Option<Instant>,
     /// Why we killed it, if we did.
@@ -124,6 +179,8 @@ impl Place {
             app_name: Arc::clone(&owner.name),
             slot,
             instance,
+            version: Arc::clone(&owner.version),
+            standing: Standing::Member,
             name: Arc::from(format!("{}.{instance}", owner.name)),
             socket,
             listener,
@@ -137,6 +194,7 @@ impl Place {
             hooked: false,
             door: None,
             drain: None,
+            send_away_at: None,
             quiet_since: None,
             sentence: None,
             condition: Condition::Waiting,
@@ -158,22 +216,25 @@ impl Place {
         self.hooked && !self.channel_lost
     }
 
-    pub fn shown(&self, rules: &Rules) -> Shown {
+    pub fn shown(&self) -> Shown {
         Shown {
-            availability: self.availability(rules),
+            slot: self.slot,
+            standing: self.standing,
+            availability: self.availability(),
             life: self.worker.life,
             takes_connections: self.takes_connections(),
             drain: self.drain,
         }
     }
 
-    pub fn availability(&self, rules: &Rules) -> Availability {
+    pub fn availability(&self) -> Availability {
+        let rules = &self.version.rules;
         self.worker.availability(rules, self.listener.is_some())
     }
 
     /// A new life has begun.
-    pub fn begin_life(&mut self, launch: &Launch, now: Instant) {
-        let first_look = match launch {
+    pub fn begin_life(&mut self, now: Instant) {
+        let first_look = match self.version.spec.launch {
             Launch::Node { .. } | Launch::NodeShell { .. } => now + NODE_PROBE_AFTER,
             Launch::Program { .. } => now,
         };
@@ -182,6 +243,7 @@ impl Place {
         self.hooked = false;
         self.door = None;
         self.drain = None;
+        self.send_away_at = None;
         self.quiet_since = None;
         self.sentence = None;
         self.stats = None;
@@ -206,8 +268,9 @@ impl Place {
     }
 
     /// The connections that it has now are to end, spread over time; returns over how long.
-    pub fn begin_drain(&mut self, rules: &Rules) -> Duration {
-        let spread = rules.drain_spread(Open::of(&self.gauges).count());
+    pub fn begin_drain(&mut self) -> Duration {
+        self.send_away_at = None;
+        let spread = self.drain_spread();
         self.drain = Some(Drain {
             began_ms: monotonic_ms(),
             spread_ms: u64::try_from(spread.as_millis()).unwrap_or(u64::MAX),
@@ -216,14 +279,33 @@ impl Place {
         spread
     }
 
+    /// It has been replaced: those that it serves may stay, until those that are left have to be
+    /// sent away so that nobody is there any more at `drain_timeout`.
+    pub fn begin_farewell(&mut self, now: Instant) {
+        let time = self.version.rules.drain_timeout;
+        let ahead = self.drain_spread() + SEND_AWAY_SLACK.min(time / 10);
+        self.send_away_at = Some(now + time.saturating_sub(ahead));
+    }
+
+    fn drain_spread(&self) -> Duration {
+        let open = Open::of(&self.gauges).count();
+        self.version.rules.drain_spread(open)
+    }
+
     /// While it drains: whether nobody has been there for a while.
     pub fn look_for_quiet(&mut self, now: Instant) -> bool {
-        if Open::of(&self.gauges).count() > 0 {
+        // Who has a session by a cookie shows nothing of it between two requests.
+        let waits_on = self.send_away_at.is_some() && !self.version.spec.session_cookies.is_empty();
+        if waits_on || Open::of(&self.gauges).count() > 0 {
             self.quiet_since = None;
             return false;
         }
         let since = *self.quiet_since.get_or_insert(now);
-        now.duration_since(since) >= DRAIN_QUIET
+        let quiet = match self.standing {
+            Standing::Leaver => REPLACED_QUIET,
+            Standing::Member | Standing::Newcomer => DRAIN_QUIET,
+        };
+        now.duration_since(since) >= quiet
     }
 
     pub fn remember_death(&mut self, life: u32, pid: Option<u32>, reason: String) {
@@ -239,8 +321,9 @@ impl Place {
     }
 
     /// Notes since when the condition is what it is; true if it has changed.
-    pub fn note_condition(&mut self, rules: &Rules) -> bool {
-        let condition = Condition::of(&self.worker.state, self.worker.errored(rules));
+    pub fn note_condition(&mut self) -> bool {
+        let errored = self.worker.errored(&self.version.rules);
+        let condition = Condition::of(&self.worker.state, errored);
         if condition == self.condition {
             return false;
         }
@@ -254,6 +337,7 @@ impl Place {
             app: Arc::clone(&self.app_name),
             slot: self.slot,
             instance: self.instance,
+            member: self.standing == Standing::Member,
             life: self.worker.life,
             condition: self.condition,
             since: self.since,
@@ -264,14 +348,14 @@ impl Place {
         }
     }
 
-    pub fn published(&self, rules: &Rules, hand_off: bool) -> roster::Worker {
-        let open = hand_off && self.takes_connections();
+    pub fn published(&self) -> roster::Worker {
+        let open = self.version.spec.hand_off && self.takes_connections();
         roster::Worker {
             slot: self.slot,
             life: self.worker.life,
             instance: self.instance,
             socket: Arc::clone(&self.socket),
-            availability: self.availability(rules),
+            availability: self.availability(),
             drain: self.drain,
             gauges: Arc::clone(&self.gauges),
             door: self.door.clone().filter(|_| open),
@@ -279,15 +363,16 @@ impl Place {
     }
 }
 
-/// The roster of this moment.
+/// The roster of this moment: the apps in their order, then those that were removed and still have
+/// somebody to serve.
 pub fn roster(apps: &[App], places: &[Place]) -> Roster {
-    let published = apps.iter().enumerate().map(|(index, app)| {
-        let of_app = places.iter().filter(|place| place.app == index);
-        app.published(
-            of_app
-                .map(|place| place.published(&app.rules, app.spec.hand_off))
-                .collect(),
-        )
+    let mut order: Vec<(usize, &App)> = apps.iter().enumerate().collect();
+    order.sort_by_key(|(_, app)| app.rank.unwrap_or(usize::MAX));
+    let published = order.into_iter().filter_map(|(index, app)| {
+        let known = |place: &&Place| place.app == index && place.standing != Standing::Newcomer;
+        let of_app = places.iter().filter(known);
+        let workers: Vec<roster::Worker> = of_app.map(Place::published).collect();
+        (app.rank.is_some() || !workers.is_empty()).then(|| app.published(workers))
     });
     Roster {
         apps: published.collect(),

@@ -69,6 +69,11 @@ impl Recent {
         &kept.lines[newest]
     }
 
+    /// Drops the lines of a worker whose place is gone.
+    pub fn forget(&mut self, slot: Slot) {
+        self.slots.remove(&slot);
+    }
+
     /// The lines of these workers (none named: of all) in the order in which they came.
     pub fn of(&self, slots: &[Slot]) -> Vec<&Line> {
         let mut lines: Vec<&Line> = self

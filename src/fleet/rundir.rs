@@ -3,6 +3,7 @@
 //! and, at the end, by the supervisor.
 
 use crate::fleet::StartError;
+use crate::roster::Slot;
 use crate::sys::descriptor::try_lock;
 use crate::sys::process::user;
 use crate::sys::socket::listen_unix;
@@ -67,9 +68,22 @@ impl RunDir {
 
     /// Where a worker's socket is.
     pub fn socket(&self, app: &str, instance: u32) -> Result<PathBuf, StartError> {
-        let path = self
-            .path
-            .join(format!("{}.{instance}.sock", file_name_of(app)));
+        self.checked(format!("{}.{instance}.sock", file_name_of(app)))
+    }
+
+    /// Where the socket of one is that comes while another with its number may still be there.
+    pub fn newcomers_socket(
+        &self,
+        app: &str,
+        instance: u32,
+        slot: Slot,
+    ) -> Result<PathBuf, StartError> {
+        let Slot(slot) = slot;
+        self.checked(format!("{}.{instance}.{slot}.sock", file_name_of(app)))
+    }
+
+    fn checked(&self, name: String) -> Result<PathBuf, StartError> {
+        let path = self.path.join(name);
         if path.as_os_str().as_bytes().len() > SOCKET_PATH_BYTES_MAX {
             return Err(StartError::SocketPathTooLong { path });
         }

@@ -102,6 +102,8 @@ pub struct WorkerStatus {
     pub app: Arc<str>,
     pub slot: Slot,
     pub instance: u32,
+    /// False: a reload has still to decide about it, or has replaced it.
+    pub member: bool,
     pub life: u32,
     pub condition: Condition,
     pub since: SystemTime,

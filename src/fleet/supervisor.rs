@@ -11,7 +11,8 @@ use crate::fleet::guard::Guard;
 use crate::fleet::ipc::{Ipc, LifeKey, NewLife, Notice};
 use crate::fleet::logs::{Logs, Tail};
 use crate::fleet::message::{self, News};
-use crate::fleet::place::{App, Place, Shown, roster};
+use crate::fleet::place::{App, Place, Shown, Standing, roster};
+use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::rundir::{self, RunDir};
 use crate::fleet::spawn::{self, Order};
 use crate::fleet::status::WorkerStatus;
@@ -40,7 +41,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 const SWEEP_LOOK: Duration = Duration::from_millis(5);
 
 /// What others ask of the supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Request {
     Stop,
     Hurry,
@@ -48,6 +49,8 @@ pub enum Request {
     Drain(Slot),
     /// A new life in place of the one that this worker has.
     Restart(Slot),
+    /// The configuration has been read anew.
+    Reload(Reload),
 }
 
 /// The ends of the channels that the supervisor waits on.
@@ -79,6 +82,7 @@ pub struct Supervisor {
     /// Children that were there before us: not ours to end.
     pub strangers: BTreeSet<Pid>,
     pub published: Vec<Shown>,
+    pub reloading: Reloading,
     /// Taken in this turn.
     pub steps: Steps,
     pub changed: bool,
@@ -148,6 +152,7 @@ impl Supervisor {
             .filter_map(Place::deadline)
             .chain(look)
             .chain(drain_look)
+            .chain(self.reload_deadline())
             .min()
     }
 
@@ -162,10 +167,13 @@ impl Supervisor {
         // Rungs are told before the deaths that follow from them.
         self.steps.tell();
         self.reap(now);
+        // Before the clock: a newcomer that has failed is not started again.
+        self.go_on_reloading(now);
         for index in 0..self.places.len() {
             self.look(index, now);
             self.apply(index, Event::Clock, now);
         }
+        self.clear_places();
         self.steps.tell();
         self.publish();
     }
@@ -176,12 +184,13 @@ impl Supervisor {
             Request::Hurry if self.stopping => Event::Hurry,
             Request::Hurry => return,
             Request::Drain(slot) => {
-                if let Some(index) = self.places.iter().position(|place| place.slot == slot) {
+                if let Some(index) = self.member(slot) {
                     self.apply(index, Event::Drain, now);
                 }
                 return;
             }
             Request::Restart(slot) => return self.restart(slot, now),
+            Request::Reload(reload) => return self.reload(reload),
         };
         self.stopping = true;
         for index in 0..self.places.len() {
@@ -189,10 +198,15 @@ impl Supervisor {
         }
     }
 
+    /// The worker in a slot, unless a reload has still to decide about it, or has decided.
+    fn member(&self, slot: Slot) -> Option<usize> {
+        let wanted = |p: &Place| p.slot == slot && p.standing == Standing::Member;
+        self.places.iter().position(wanted)
+    }
+
     fn restart(&mut self, slot: Slot, now: Instant) {
-        let index = self.places.iter().position(|place| place.slot == slot);
         // Nothing is begun any more when all is to end.
-        let Some(index) = index.filter(|_| !self.stopping) else {
+        let Some(index) = self.member(slot).filter(|_| !self.stopping) else {
             return;
         };
         if let Some(place) = self.places.get_mut(index) {
@@ -269,7 +283,11 @@ impl Supervisor {
             State::Draining { .. } => {
                 // Its counts are written by others.
                 self.changed = true;
-                place.look_for_quiet(now).then_some(Event::Drained { life })
+                let quiet = place.look_for_quiet(now);
+                if place.send_away_at.is_some_and(|at| at <= now) {
+                    self.send_away(index);
+                }
+                quiet.then_some(Event::Drained { life })
             }
             State::Starting(_)
             | State::Leaving { .. }
@@ -321,16 +339,13 @@ impl Supervisor {
         }
     }
 
-    fn apply(&mut self, index: usize, event: Event, now: Instant) {
+    pub fn apply(&mut self, index: usize, event: Event, now: Instant) {
         let Some(place) = self.places.get_mut(index) else {
             return;
         };
-        let Some(app) = self.apps.get(place.app) else {
-            return;
-        };
         let (group, key) = (place.worker.group(), place.key());
-        let actions = place.worker.next(event, now, &app.rules);
-        self.changed |= place.note_condition(&app.rules);
+        let actions = place.worker.next(event, now, &place.version.rules);
+        self.changed |= place.note_condition();
         let new_group = place.worker.group();
         if group != new_group {
             if let Some(old) = group {
@@ -352,14 +367,12 @@ impl Supervisor {
         match action {
             Action::Spawn => self.spawn(index, now),
             Action::Step { group, rung } => self.step(key, group, rung),
-            Action::Drain => self.drain(index, key),
+            Action::Drain => self.drain(index, now),
             Action::TellReady { took } => self.tell_ready(index, took),
             Action::Condemn { group, listens } => {
-                self.condemn(index, group, |place, app| {
-                    announce::never_ready(place, app, listens)
-                });
+                self.condemn(index, group, |place| announce::never_ready(place, listens));
             }
-            Action::CondemnClosed { group } => self.condemn(index, group, |_, _| {
+            Action::CondemnClosed { group } => self.condemn(index, group, |_| {
                 "it closed its server and neither listened again nor ended".to_owned()
             }),
             Action::Insist { group } => {
@@ -375,15 +388,12 @@ impl Supervisor {
         let Some(place) = self.places.get_mut(index) else {
             return;
         };
-        let Some(app) = self.apps.get(place.app) else {
-            return;
-        };
         if place.listener.is_none() {
             rundir::clear_way(&place.socket);
         }
         let order = Order {
             executable: &self.executable,
-            app: &app.spec,
+            app: &place.version.spec,
             instance: place.instance,
             socket: &place.socket,
             listener: place.listener.as_ref().map(AsFd::as_fd),
@@ -391,7 +401,7 @@ impl Supervisor {
         };
         let event = match spawn::spawn(&order) {
             Ok(spawned) => {
-                place.begin_life(&app.spec.launch, now);
+                place.begin_life(now);
                 let (key, name) = (place.key(), &place.name);
                 debug!("{name} (pid {}) started, life {}", spawned.pid, key.life);
                 if let Some(channel) = spawned.channel {
@@ -418,16 +428,27 @@ impl Supervisor {
         self.apply(index, event, now);
     }
 
-    fn drain(&mut self, index: usize, key: LifeKey) {
+    fn drain(&mut self, index: usize, now: Instant) {
         let Some(place) = self.places.get_mut(index) else {
             return;
         };
-        let Some(app) = self.apps.get(place.app) else {
+        match place.standing {
+            Standing::Leaver => {
+                place.begin_farewell(now);
+                announce::farewell(place);
+            }
+            Standing::Member | Standing::Newcomer => self.send_away(index),
+        }
+    }
+
+    /// Has the clients of a leaving worker go, one by one.
+    fn send_away(&mut self, index: usize) {
+        let Some(place) = self.places.get_mut(index) else {
             return;
         };
-        let spread = place.begin_drain(&app.rules);
-        self.ipc.send(key, &message::trickle(spread));
+        let spread = place.begin_drain();
         announce::drains(place, spread);
+        self.ipc.send(place.key(), &message::trickle(spread));
     }
 
     fn step(&mut self, key: LifeKey, group: Pid, rung: Rung) {
@@ -454,7 +475,18 @@ impl Supervisor {
         };
         place.probe = None;
         announce::ready(place, took);
-        let Some(app) = self.apps.get_mut(place.app) else {
+        if place.standing == Standing::Member {
+            self.tell_app_ready(index);
+        }
+    }
+
+    /// Somebody of the app serves: the first time, that is news.
+    pub fn tell_app_ready(&mut self, index: usize) {
+        let Some(app) = self
+            .places
+            .get(index)
+            .and_then(|place| self.apps.get_mut(place.app))
+        else {
             return;
         };
         if app.was_ready {
@@ -474,20 +506,21 @@ impl Supervisor {
             app: Arc::clone(&app.name),
             took: self.began.elapsed(),
         });
-        if self.apps.iter().all(|app| app.was_ready) {
+        if self
+            .apps
+            .iter()
+            .all(|app| app.was_ready || app.rank.is_none())
+        {
             self.send(FleetEvent::AllReady);
         }
     }
 
-    fn condemn(&mut self, index: usize, group: Pid, why: impl FnOnce(&Place, &App) -> String) {
+    fn condemn(&mut self, index: usize, group: Pid, why: impl FnOnce(&Place) -> String) {
         process::signal_group(group, Signal::Kill);
         let Some(place) = self.places.get_mut(index) else {
             return;
         };
-        let Some(app) = self.apps.get(place.app) else {
-            return;
-        };
-        let why = why(place, app);
+        let why = why(place);
         warn!("{} (pid {group}) is killed: {why}", place.name);
         place.sentence = Some(why);
     }
@@ -514,6 +547,9 @@ impl Supervisor {
 
     /// The last words of a worker that has become errored.
     fn report(&mut self, tail: Tail) {
+        let Some(tail) = self.hear_why_refused(tail) else {
+            return;
+        };
         let Some(place) = self.places.iter().find(|place| place.slot == tail.key.slot) else {
             return;
         };
@@ -533,12 +569,7 @@ impl Supervisor {
 
     /// Publishes what has changed.
     fn publish(&mut self) {
-        let rules = |place: &Place| self.apps.get(place.app).map(|app| &app.rules);
-        let shown: Vec<Shown> = self
-            .places
-            .iter()
-            .filter_map(|place| Some(place.shown(rules(place)?)))
-            .collect();
+        let shown: Vec<Shown> = self.places.iter().map(Place::shown).collect();
         if shown != self.published {
             self.board.publish(roster(&self.apps, &self.places));
             self.published = shown;

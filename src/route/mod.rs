@@ -249,9 +249,9 @@ impl Router {
     pub fn affinity_field(&self, app: &App, worker: &Worker, secure: bool) -> Option<String> {
         let name = app.affinity_cookie.as_deref()?;
         let value = self.tables.affinity.value(&app.name, worker.slot);
-        let path = match app.routes.path.as_str() {
-            "" => "/",
-            path => path,
+        let path = match app.routes.as_ref().map(|routes| routes.path.as_str()) {
+            Some("") | None => "/",
+            Some(path) => path,
         };
         let secure = if secure { "; Secure" } else { "" };
         Some(format!(

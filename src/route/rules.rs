@@ -26,12 +26,15 @@ impl Rules {
     pub fn new(roster: &Roster) -> Self {
         let mut rules = Rules::default();
         for (index, app) in roster.apps.iter().enumerate() {
-            let prefix = app.routes.path.trim_end_matches('/');
+            let Some(routes) = &app.routes else {
+                continue;
+            };
+            let prefix = routes.path.trim_end_matches('/');
             let hosts = rules.prefixes.entry(prefix.into()).or_default();
-            if app.routes.hosts.is_empty() {
+            if routes.hosts.is_empty() {
                 hosts.any.get_or_insert(index);
             }
-            for host in &app.routes.hosts {
+            for host in &routes.hosts {
                 hosts.named.entry(host.as_str().into()).or_insert(index);
             }
             rules.lengths.push(prefix.len());
@@ -90,10 +93,10 @@ mod tests {
     fn app(path: &str, hosts: &[&str]) -> App {
         App {
             name: "app".into(),
-            routes: Routes {
+            routes: Some(Routes {
                 path: path.into(),
                 hosts: hosts.iter().map(|h| h.to_string()).collect(),
-            },
+            }),
             policy: Default::default(),
             session_cookies: Arc::new([]),
             affinity_cookie: None,
@@ -102,6 +105,18 @@ mod tests {
             workers: Vec::new(),
             turn: Default::default(),
         }
+    }
+
+    #[test]
+    fn an_app_that_has_been_removed_gets_nothing() {
+        let removed = App {
+            routes: None,
+            ..app("/a", &[])
+        };
+        let rules = Rules::new(&Roster {
+            apps: vec![app("", &[]), removed],
+        });
+        assert_eq!(rules.find("x", "/a/b"), Some(0));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn worker(slot: u32, availability: Availability) -> Worker {
 fn app(second: Worker) -> App {
     App {
         name: "app".into(),
-        routes: Routes::default(),
+        routes: Some(Routes::default()),
         policy: Default::default(),
         session_cookies: Arc::new(["connect.sid".to_owned()]),
         affinity_cookie: Some("at".into()),
@@ -220,7 +220,10 @@ fn our_own_cookie_says_nothing_and_is_not_seen_by_scripts() {
     assert!(value.is_some_and(|v| v.bytes().all(|b| b.is_ascii_hexdigit())));
     assert_eq!(text.get(35..), Some("; Path=/; HttpOnly; SameSite=Lax"));
     assert!(field(&app, true).ends_with("; SameSite=Lax; Secure"));
-    app.routes.path = "/chat".into();
+    app.routes = Some(Routes {
+        path: "/chat".into(),
+        hosts: Vec::new(),
+    });
     assert!(field(&app, false).contains("; Path=/chat; "));
     app.affinity_cookie = None;
     let router = router(app.clone());

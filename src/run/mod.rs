@@ -16,7 +16,7 @@ use crate::admin::{self, Order};
 use crate::config::plan::Plan;
 use crate::config::{shown_command, shown_routes};
 use crate::fleet::status::{Condition, WorkerStatus};
-use crate::fleet::{self, Fleet, FleetEvent};
+use crate::fleet::{self, Fleet, FleetEvent, Progress};
 use crate::roster::Board;
 use crate::server::Server;
 use banner::{Arrival, Banner, Row};
@@ -46,8 +46,11 @@ const LADDER_SLACK: Duration = Duration::from_secs(15);
 /// Signals that wait for the main thread. More than these say nothing new.
 const SIGNALS_MAX: usize = 64;
 
+/// Reads the configuration again, as it was read for the plan that runs.
+pub type ReadAnew<'a> = &'a dyn Fn() -> Result<Plan, String>;
+
 /// Runs until it is told to stop. The error is one line for the user.
-pub fn run(plan: Plan) -> Result<(), String> {
+pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     let signals = catch_signals().map_err(|error| format!("cannot catch signals: {error}"))?;
     let _pid_file = match &plan.pid_file {
         Some(path) => Some(leave(
@@ -96,9 +99,13 @@ pub fn run(plan: Plan) -> Result<(), String> {
     })?;
 
     let asked = Asked { signals, orders };
-    let address_file = serve(&plan, &server, &fleet, &asked);
+    let mut reloads = Reloads {
+        read_anew,
+        kill_timeout_max: longest_kill_timeout(&plan),
+    };
+    let address_file = serve(&plan, &server, &fleet, &asked, &mut reloads);
     stopping.store(true, Relaxed);
-    stop(&plan, server, &fleet, &asked);
+    stop(&plan, server, &fleet, &asked, reloads.kill_timeout_max);
     drop(admin);
     drop(address_file);
     Ok(())
@@ -118,7 +125,13 @@ struct Asked {
 }
 
 /// Everything between start and stop. Returns when a stop was asked for, with what it has written.
-fn serve(plan: &Plan, server: &Server, fleet: &Fleet, asked: &Asked) -> Option<Trace> {
+fn serve(
+    plan: &Plan,
+    server: &Server,
+    fleet: &Fleet,
+    asked: &Asked,
+    reloads: &mut Reloads<'_>,
+) -> Option<Trace> {
     let mut arrivals = vec![Arrival::Coming; plan.apps.len()];
     let index_of = |app: &str| plan.apps.iter().position(|spec| spec.name == app);
     let patience = crossbeam_channel::after(BANNER_PATIENCE);
@@ -137,12 +150,19 @@ fn serve(plan: &Plan, server: &Server, fleet: &Fleet, asked: &Asked) -> Option<T
         select! {
             recv(asked.orders) -> order => match order {
                 Ok(Order::Stop) | Err(_) => return address_file,
+                Ok(Order::Reload { only, answer }) => {
+                    let begun = reloads.begin(fleet, &mut arrivals, plan, only);
+                    // Whoever asked may have left; the reload goes on.
+                    let _ = answer.send(begun);
+                }
             },
             recv(asked.signals) -> signal => match signal {
                 Ok(SIGCHLD) => fleet.child_signal(),
                 Ok(SIGTERM | SIGINT) | Err(_) => return address_file,
                 // A terminal that went away has nobody left to press Ctrl-C.
                 Ok(SIGHUP) if io::stdin().is_terminal() => return address_file,
+                // The log says what comes of it.
+                Ok(SIGHUP) => drop(reloads.begin(fleet, &mut arrivals, plan, None)),
                 // A terminal with `stty tostop` sends it for a mere line of the log.
                 Ok(SIGTTOU) if !io::stdin().is_terminal() => one_worker_less(fleet),
                 Ok(other) => warn!("{} has no meaning yet", signal_name(other).unwrap_or("that signal")),
@@ -173,10 +193,58 @@ fn serve(plan: &Plan, server: &Server, fleet: &Fleet, asked: &Asked) -> Option<T
     }
 }
 
+/// What a reload needs, and what is remembered over all of them.
+struct Reloads<'a> {
+    read_anew: ReadAnew<'a>,
+    /// The longest one of all apps that ever ran.
+    kill_timeout_max: Duration,
+}
+
+impl Reloads<'_> {
+    /// Reads the configuration, and has the fleet follow it. What cannot be read changes nothing.
+    fn begin(
+        &mut self,
+        fleet: &Fleet,
+        arrivals: &mut [Arrival],
+        first: &Plan,
+        only: Option<String>,
+    ) -> Result<Receiver<Progress>, String> {
+        let next = (self.read_anew)().inspect_err(|why| {
+            error!("reload: refused, everything stays as it is: {why}");
+        })?;
+        if let Some(name) = only.as_deref()
+            && !next.apps.iter().any(|app| app.name == name)
+            && !fleet.snapshot().iter().any(|worker| *worker.app == *name)
+        {
+            return Err(format!("the configuration has no app `{name}`"));
+        }
+        for warning in &next.warnings {
+            warn!("{warning}");
+        }
+        for left in &next.left_out {
+            warn!("left out {}: {}", left.name, left.reason);
+        }
+        // Who waits for the addresses does not wait for an app that is no more.
+        for (app, arrival) in first.apps.iter().zip(arrivals) {
+            let stays = next.apps.iter().any(|other| other.name == app.name);
+            if !stays && *arrival == Arrival::Coming {
+                *arrival = Arrival::Failing;
+            }
+        }
+        self.kill_timeout_max = self.kill_timeout_max.max(longest_kill_timeout(&next));
+        Ok(fleet.reload(next.apps, only))
+    }
+}
+
+fn longest_kill_timeout(plan: &Plan) -> Duration {
+    let timeouts = plan.apps.iter().map(|app| app.kill_timeout);
+    timeouts.max().unwrap_or_default()
+}
+
 /// The last ready worker of each app leaves, unless it is the only one.
 fn one_worker_less(fleet: &Fleet) {
     let workers = fleet.snapshot();
-    let ready = |w: &&WorkerStatus| w.condition == Condition::Ready;
+    let ready = |w: &&WorkerStatus| w.member && w.condition == Condition::Ready;
     let mut leavers: Vec<&WorkerStatus> = Vec::new();
     for app in workers.chunk_by(|a, b| a.app == b.app) {
         if app.iter().filter(ready).count() > 1 {
@@ -191,10 +259,11 @@ fn one_worker_less(fleet: &Fleet) {
     }
 }
 
-fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked) {
+fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked, kill_timeout_max: Duration) {
     // True if another stop signal has come. Children are reaped all the while.
     let hurried = || {
-        let mut hurried = asked.orders.try_iter().count() > 0;
+        let is_stop = |order: &Order| matches!(order, Order::Stop);
+        let mut hurried = asked.orders.try_iter().filter(is_stop).count() > 0;
         for signal in asked.signals.try_iter() {
             match signal {
                 SIGCHLD => fleet.child_signal(),
@@ -227,13 +296,7 @@ fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked) {
     if told_again.get() {
         fleet.hurry();
     }
-    let longest = plan
-        .apps
-        .iter()
-        .map(|app| app.kill_timeout)
-        .max()
-        .unwrap_or_default();
-    let end = Instant::now() + longest + LADDER_SLACK;
+    let end = Instant::now() + kill_timeout_max + LADDER_SLACK;
     while !fleet.wait_stopped(Instant::now() + GLANCE) {
         if hurried() {
             warn!("stopping: told again; the workers' next step is taken now");

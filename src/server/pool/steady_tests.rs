@@ -59,10 +59,10 @@ fn roster(socket: &Path) -> Roster {
     };
     let app = App {
         name: "app".into(),
-        routes: Routes {
+        routes: Some(Routes {
             path: String::new(),
             hosts: vec!["bench.test".to_owned()],
-        },
+        }),
         policy: Policy::RoundRobin,
         affinity_cookie: None,
         session_cookies: Arc::new(["session".to_owned()]),

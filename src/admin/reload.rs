@@ -1,0 +1,58 @@
+//! `sidekeeper reload`: has the main thread read the configuration and the fleet follow it, and tells
+//! what comes of it, app by app. Runs on a thread of its own, which only waits. Whoever leaves in the
+//! middle misses the end, and the reload goes on.
+
+use crate::admin::command::{Answer, Ask, Refusal};
+use crate::admin::control::Reply;
+use crate::admin::{Order, Shared};
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use serde::Serialize;
+use std::time::Duration;
+
+/// How often the client is looked for.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Serialize)]
+struct Line {
+    text: String,
+    refused: bool,
+}
+
+pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
+    let stops = || Refusal::failed("sidekeeper is stopping");
+    let (answer, answered) = bounded(1);
+    let order = Order::Reload {
+        only: ask.operand().map(str::to_owned),
+        answer,
+    };
+    let busy = |_| Refusal::failed("too much has been asked at once; try again");
+    shared.instance.orders.try_send(order).map_err(busy)?;
+    let told = match answered.recv() {
+        Ok(Ok(told)) => told,
+        Ok(Err(why)) => {
+            let text = format!("refused, everything stays as it is: {why}");
+            return Err(Refusal::failed(text));
+        }
+        Err(_) => return Err(stops()),
+    };
+    let (mut served, mut refused) = (false, false);
+    loop {
+        match told.recv_timeout(LOOK) {
+            Ok(progress) => {
+                (served, refused) = (true, refused | progress.refused);
+                reply.line(&Line {
+                    text: progress.text,
+                    refused: progress.refused,
+                })?;
+            }
+            Err(RecvTimeoutError::Timeout) if reply.gone() => return Ok(Answer::Elsewhere),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    match (served, refused) {
+        (_, true) => Err(Refusal::failed("the reload was refused; see the log")),
+        (false, false) => Err(stops()),
+        (true, false) => Ok(Answer::Done),
+    }
+}

@@ -1,0 +1,547 @@
+//! A reload: the workers of each app are replaced, one after the other, by workers of the version
+//! that the configuration describes now. Runs on the supervisor thread, a step in each of its turns.
+//!
+//! ```text
+//! for each app:   [newcomer starts] -> proves itself -> takes over, the old worker gets nothing new
+//!                                  \-> dies, or is not ready in time: refused, what was replaced
+//!                                      before it is replaced again by the old version
+//! then:           the workers of apps that are not in the configuration any more leave
+//! ```
+//! A newcomer is in nobody's roster until it has proved itself: it is ready, and the first one of an
+//! app has stayed so for `min_uptime`. The roster that shows it shows the old worker as leaving, so
+//! there is no moment without a worker. An old worker has a socket of its own, so what waits in it
+//! is served by it.
+
+mod steps;
+
+use self::steps::{Present, Step, Trial, steps, trial};
+use crate::fleet::StartError;
+use crate::fleet::announce::seconds;
+use crate::fleet::ipc::LifeKey;
+use crate::fleet::logs::Tail;
+use crate::fleet::place::{App, Place, Standing, Version};
+use crate::fleet::rundir;
+use crate::fleet::spawn;
+use crate::fleet::spec::AppSpec;
+use crate::fleet::supervisor::Supervisor;
+use crate::fleet::worker::{Event, State};
+use crate::roster::Slot;
+use crossbeam_channel::Sender;
+use log::{error, info, warn};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Reload {
+    /// All apps of the configuration, in its order.
+    pub apps: Vec<AppSpec>,
+    /// Only this one of them.
+    pub only: Option<String>,
+    pub tell: Sender<Progress>,
+}
+
+/// What came of one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub text: String,
+    /// The app is as it was before.
+    pub refused: bool,
+}
+
+/// The reload that is under way, and the one that waits for its end.
+pub struct Reloading {
+    current: Option<Course>,
+    waiting: Option<Reload>,
+    next_slot: Slot,
+}
+
+/// A reload under way.
+struct Course {
+    tell: Sender<Progress>,
+    tasks: VecDeque<Task>,
+    work: Option<Work>,
+    refused: Vec<Arc<str>>,
+}
+
+/// One app's part of a reload.
+struct Task {
+    app: usize,
+    /// The version to come and its rank; None: the app is removed.
+    next: Option<(Arc<Version>, usize)>,
+}
+
+/// The app that is being worked on.
+struct Work {
+    app: usize,
+    version: Arc<Version>,
+    rank: Option<usize>,
+    /// What served when it began, to go back to; None when we are going back already.
+    before: Option<(Arc<Version>, Option<usize>)>,
+    steps: VecDeque<Step>,
+    stage: Stage,
+    /// Newcomers that have taken over.
+    accepted: u32,
+    began: Instant,
+}
+
+/// What is being waited for.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing: the next step can be taken.
+    Free,
+    /// A newcomer, and whom it replaces.
+    Trial { newcomer: Slot, old: Option<Slot> },
+    /// The last words of a newcomer that has failed, and why it has.
+    Failed { newcomer: Slot, reason: String },
+}
+
+impl Reloading {
+    pub fn new(next_slot: Slot) -> Reloading {
+        Reloading {
+            current: None,
+            waiting: None,
+            next_slot,
+        }
+    }
+
+    fn work(&mut self) -> Option<&mut Work> {
+        self.current.as_mut()?.work.as_mut()
+    }
+
+    fn take_slot(&mut self) -> Slot {
+        let slot = self.next_slot;
+        self.next_slot = Slot(slot.0 + 1);
+        slot
+    }
+}
+
+impl Course {
+    fn tell(&self, text: String, refused: bool) {
+        // Whoever asked may have left.
+        let _ = self.tell.send(Progress { text, refused });
+    }
+}
+
+impl Supervisor {
+    /// Takes an order to reload. One that comes while another is under way waits for its end; of
+    /// those that wait, the last one knows best.
+    pub fn reload(&mut self, order: Reload) {
+        if let Some(older) = self.reloading.waiting.replace(order) {
+            let text = "a later reload takes its place".to_owned();
+            let _ = older.tell.send(Progress {
+                text,
+                refused: true,
+            });
+        }
+    }
+
+    /// Everything of a reload that can be done now.
+    pub fn go_on_reloading(&mut self, now: Instant) {
+        if self.stopping {
+            self.reloading.current = None;
+            self.reloading.waiting = None;
+            return;
+        }
+        while self.advance(now) {}
+    }
+
+    /// When a newcomer will have proved itself.
+    pub fn reload_deadline(&self) -> Option<Instant> {
+        let work = self.reloading.current.as_ref()?.work.as_ref()?;
+        let Stage::Trial { newcomer, .. } = work.stage else {
+            return None;
+        };
+        let place = self.places.iter().find(|place| place.slot == newcomer)?;
+        match trial(&place.worker, work.proof(), Instant::now()) {
+            Trial::Proving { until } => Some(until),
+            Trial::Coming | Trial::Passed | Trial::Failed => None,
+        }
+    }
+
+    /// Takes the last words of a newcomer that has failed; gives others back.
+    pub fn hear_why_refused(&mut self, tail: Tail) -> Option<Tail> {
+        let Some(work) = self.reloading.work() else {
+            return Some(tail);
+        };
+        match &mut work.stage {
+            Stage::Failed { newcomer, reason } if *newcomer == tail.key.slot => {
+                let reason = std::mem::take(reason);
+                self.refuse(&reason, &tail.lines);
+                None
+            }
+            Stage::Failed { .. } | Stage::Trial { .. } | Stage::Free => Some(tail),
+        }
+    }
+
+    /// One step; false if there is nothing that could be done now.
+    fn advance(&mut self, now: Instant) -> bool {
+        let Some(course) = &mut self.reloading.current else {
+            return self.begin_course();
+        };
+        let Some(work) = &mut course.work else {
+            return self.begin_task(now);
+        };
+        match &work.stage {
+            Stage::Failed { .. } => false,
+            Stage::Trial { newcomer, old } => {
+                let (newcomer, old, proof) = (*newcomer, *old, work.proof());
+                let Some(index) = self.index_of(newcomer) else {
+                    return false; // Cannot be: its place goes only when it has failed.
+                };
+                let place = self.places.get(index);
+                match place.map(|place| trial(&place.worker, proof, now)) {
+                    Some(Trial::Passed) => self.accept(index, old, now),
+                    Some(Trial::Failed) => self.fail(index, now),
+                    Some(Trial::Coming | Trial::Proving { .. }) | None => return false,
+                }
+                true
+            }
+            Stage::Free => {
+                match work.steps.pop_front() {
+                    Some(Step::Replace { instance, old }) => self.try_out(instance, Some(old), now),
+                    Some(Step::Add { instance }) => self.try_out(instance, None, now),
+                    Some(Step::Retire { old }) => self.retire(old, now),
+                    None => self.end_work(),
+                }
+                true
+            }
+        }
+    }
+
+    /// Turns the order that waits into tasks.
+    fn begin_course(&mut self) -> bool {
+        let Some(Reload { apps, only, tell }) = self.reloading.waiting.take() else {
+            return false;
+        };
+        let concerned = |name: &str| only.as_deref().is_none_or(|only| only == name);
+        let mut removed: Vec<usize> = (0..self.apps.len()).collect();
+        removed.retain(|index| {
+            self.apps.get(*index).is_some_and(|app| {
+                let stays = apps.iter().any(|spec| spec.name == *app.name);
+                app.rank.is_some() && !stays && concerned(&app.name)
+            })
+        });
+        let mut tasks = VecDeque::new();
+        for (rank, spec) in apps.into_iter().enumerate() {
+            if !concerned(&spec.name) {
+                continue;
+            }
+            let known = self.apps.iter().position(|app| *app.name == *spec.name);
+            let version = Version::new(spec);
+            let app = known.unwrap_or_else(|| {
+                self.apps.push(App::new(Arc::clone(&version), None));
+                self.apps.len() - 1
+            });
+            let next = Some((version, rank));
+            tasks.push_back(Task { app, next });
+        }
+        tasks.extend(removed.into_iter().map(|app| Task { app, next: None }));
+        info!("reload: {} apps, one worker after the other", tasks.len());
+        self.reloading.current = Some(Course {
+            tell,
+            tasks,
+            work: None,
+            refused: Vec::new(),
+        });
+        true
+    }
+
+    fn begin_task(&mut self, now: Instant) -> bool {
+        let Some(course) = &mut self.reloading.current else {
+            return false;
+        };
+        let Some(task) = course.tasks.pop_front() else {
+            match course.refused.as_slice() {
+                [] => info!("reload: done"),
+                refused => error!("reload: done, but refused for {}", refused.join(", ")),
+            }
+            self.reloading.current = None;
+            return true;
+        };
+        match task.next {
+            Some((version, rank)) => self.begin_work(task.app, version, rank, now),
+            None => self.remove_app(task.app, now),
+        }
+        true
+    }
+
+    fn begin_work(&mut self, app: usize, version: Arc<Version>, rank: usize, now: Instant) {
+        let steps = steps(&self.present(app, &version), version.spec.workers);
+        let before = self
+            .apps
+            .get(app)
+            .map(|app| (Arc::clone(&app.version), app.rank));
+        if let Some(course) = &mut self.reloading.current {
+            course.work = Some(Work {
+                app,
+                version,
+                rank: Some(rank),
+                before,
+                steps,
+                stage: Stage::Free,
+                accepted: 0,
+                began: now,
+            });
+        }
+    }
+
+    /// The workers of an app, but for those that leave or have still to prove themselves.
+    fn present(&self, app: usize, version: &Arc<Version>) -> Vec<Present> {
+        let members = self
+            .places
+            .iter()
+            .filter(|place| place.app == app && place.standing == Standing::Member);
+        let present = members.map(|place| Present {
+            slot: place.slot,
+            instance: place.instance,
+            outdated: !Arc::ptr_eq(&place.version, version),
+        });
+        present.collect()
+    }
+
+    fn remove_app(&mut self, app: usize, now: Instant) {
+        let Some(entry) = self.apps.get_mut(app) else {
+            return;
+        };
+        entry.rank = None;
+        let text = format!("{}: removed", entry.name);
+        info!("reload: {text}");
+        let slots: Vec<Slot> = self
+            .places
+            .iter()
+            .filter(|place| place.app == app)
+            .map(|place| place.slot)
+            .collect();
+        for slot in slots {
+            self.retire(slot, now);
+        }
+        if let Some(course) = &self.reloading.current {
+            course.tell(text, false);
+        }
+    }
+
+    /// Starts a newcomer.
+    fn try_out(&mut self, instance: u32, old: Option<Slot>, now: Instant) {
+        let newcomer = self.reloading.take_slot();
+        let Some(work) = self.reloading.work() else {
+            return;
+        };
+        work.stage = Stage::Trial { newcomer, old };
+        let (app, version) = (work.app, Arc::clone(&work.version));
+        match self.place_for(app, &version, newcomer, instance, now) {
+            Ok(Some(place)) => self.places.push(place),
+            Ok(None) => {}
+            Err(error) => self.refuse(&error.to_string(), &[]),
+        }
+    }
+
+    fn place_for(
+        &self,
+        app: usize,
+        version: &Arc<Version>,
+        slot: Slot,
+        instance: u32,
+        now: Instant,
+    ) -> Result<Option<Place>, StartError> {
+        let Some(owner) = self.apps.get(app) else {
+            return Ok(None);
+        };
+        let path = self.run_dir.newcomers_socket(&owner.name, instance, slot)?;
+        let socket: Arc<Path> = Arc::from(path);
+        let listener = if spawn::binds_itself(&version.spec.launch) {
+            None
+        } else {
+            Some(rundir::listen(&socket)?)
+        };
+        let place = Place::new(app, owner, slot, instance, socket, listener, now);
+        Ok(Some(Place {
+            version: Arc::clone(version),
+            standing: Standing::Newcomer,
+            ..place
+        }))
+    }
+
+    /// A newcomer takes over.
+    fn accept(&mut self, index: usize, old: Option<Slot>, now: Instant) {
+        let Some(work) = self.reloading.work() else {
+            return;
+        };
+        work.stage = Stage::Free;
+        work.accepted += 1;
+        if work.accepted == 1
+            && let (version, rank) = (Arc::clone(&work.version), work.rank)
+            && let Some(app) = self.places.get(index).map(|place| place.app)
+        {
+            self.adopt(app, &version, rank);
+        }
+        if let Some(place) = self.places.get_mut(index) {
+            place.standing = Standing::Member;
+        }
+        if let Some(old) = old {
+            self.retire(old, now);
+        }
+        self.tell_app_ready(index);
+        self.sort_places();
+    }
+
+    fn adopt(&mut self, app: usize, version: &Arc<Version>, rank: Option<usize>) {
+        if let Some(app) = self.apps.get_mut(app) {
+            app.adopt(version, rank);
+        }
+        // What the roster says of the app as a whole has changed.
+        self.published.clear();
+    }
+
+    /// A newcomer has failed: its last words are asked for.
+    fn fail(&mut self, index: usize, now: Instant) {
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
+        let (slot, last) = (place.slot, place.deaths.back());
+        let reason = last.map_or("it closed its server", |death| &death.reason);
+        let reason = reason.to_owned();
+        let life = last.map_or(place.worker.life, |death| death.life);
+        if let Some(work) = self.reloading.work() {
+            work.stage = Stage::Failed {
+                newcomer: slot,
+                reason,
+            };
+        }
+        self.logs.ask_tail(LifeKey { slot, life });
+        self.retire(slot, now);
+    }
+
+    /// The new version is not what serves: back to the one before.
+    fn refuse(&mut self, reason: &str, lines: &[String]) {
+        let Some(course) = &mut self.reloading.current else {
+            return;
+        };
+        let Some(work) = &mut course.work else {
+            return;
+        };
+        let Some(name) = self.apps.get(work.app).map(|app| Arc::clone(&app.name)) else {
+            return;
+        };
+        for line in lines {
+            error!("{name} ! {line}");
+        }
+        let Some((version, rank)) = work.before.take() else {
+            // We were going back already.
+            error!(
+                "reload: {name}: the version before does not come up either: {reason}; the workers stay as they are"
+            );
+            work.stage = Stage::Free;
+            work.steps.clear();
+            return;
+        };
+        let serves_on = match rank {
+            Some(_) => "the version before serves on",
+            None => "the app is not added",
+        };
+        let mut text = format!("{name}: refused, {serves_on}: {reason}");
+        error!("reload: {text}");
+        for line in lines {
+            text.push_str("\n  ! ");
+            text.push_str(line);
+        }
+        let _ = course.tell.send(Progress {
+            text,
+            refused: true,
+        });
+        course.refused.push(Arc::clone(&name));
+        let (app, accepted) = (work.app, work.accepted);
+        work.version = Arc::clone(&version);
+        work.rank = rank;
+        work.stage = Stage::Free;
+        work.steps.clear();
+        if accepted == 0 {
+            return;
+        }
+        warn!("reload: {name}: what was replaced goes back to the version before");
+        self.adopt(app, &version, rank);
+        let wanted = rank.map_or(0, |_| version.spec.workers);
+        let steps = steps(&self.present(app, &version), wanted);
+        if let Some(work) = self.reloading.work() {
+            work.steps = steps;
+        }
+    }
+
+    /// A worker goes for good.
+    fn retire(&mut self, slot: Slot, now: Instant) {
+        let Some(index) = self.index_of(slot) else {
+            return;
+        };
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
+        let event = match place.standing {
+            Standing::Newcomer => Event::Stop,
+            Standing::Member | Standing::Leaver => Event::Drain,
+        };
+        place.standing = Standing::Leaver;
+        self.apply(index, event, now);
+    }
+
+    fn end_work(&mut self) {
+        let Some(course) = &mut self.reloading.current else {
+            return;
+        };
+        let Some(work) = course.work.take() else {
+            return;
+        };
+        let Some(app) = self.apps.get(work.app) else {
+            return;
+        };
+        // What was refused has been told.
+        if work.before.is_some() {
+            let text = format!(
+                "{}: {} workers of the new version serve after {} s",
+                app.name,
+                work.accepted,
+                seconds(work.began.elapsed())
+            );
+            info!("reload: {text}");
+            course.tell(text, false);
+        }
+    }
+
+    /// Clears the places of those who have left.
+    pub fn clear_places(&mut self) {
+        let gone = |p: &Place| p.standing == Standing::Leaver && p.worker.state == State::Stopped;
+        while let Some(index) = self.places.iter().position(gone) {
+            let place = self.places.remove(index);
+            self.logs.forget(place.slot);
+            self.ipc.remove(place.key());
+            // Its path is never used again.
+            rundir::clear_way(&place.socket);
+            self.changed = true;
+        }
+    }
+
+    /// In the order of apps and instances; who came later stands behind whom it replaces.
+    fn sort_places(&mut self) {
+        let apps = &self.apps;
+        self.places.sort_by_key(|place| {
+            let rank = apps.get(place.app).and_then(|app| app.rank);
+            let rank = rank.unwrap_or(usize::MAX);
+            (rank, place.app, place.instance, place.slot)
+        });
+    }
+
+    fn index_of(&self, slot: Slot) -> Option<usize> {
+        self.places.iter().position(|place| place.slot == slot)
+    }
+}
+
+impl Work {
+    /// How long a newcomer has to stay ready: the first one speaks for the version.
+    fn proof(&self) -> Duration {
+        match self.accepted {
+            0 => self.version.rules.restart.min_uptime,
+            _ => Duration::ZERO,
+        }
+    }
+}
