@@ -71,6 +71,15 @@ has "$(reload || true)" "main: refused, the version before serves on: exit code 
 serves /version three
 same "$(worker_pids main)" "$before"
 
+step "what had been replaced before a later worker failed goes back"
+configure "$(app_json main / 4 '{"VERSION": "four", "BREAKS_AT": "2"}')"
+mark=$(log_mark)
+has "$(reload || true)" "main: refused, the version before serves on: exit code 1" "this worker is broken"
+log_since "$mark" | grep -q "main: what was replaced goes back"
+for _ in 1 2 3 4 5 6 7 8; do serves /version three; done
+wait_for "those of the refused version to leave" 20 workers_are main 4
+before=$(worker_pids main)
+
 step "what cannot be read changes nothing"
 echo '{"apps": [' >"$TMP/apps.json"
 status=0
@@ -115,9 +124,24 @@ result=$(tail -n 1 "$TMP/load.out")
 note "$result"
 has "$result" '"errors":{}' '"one":' '"two":' '"three":' '"six":' '"seven":'
 has "$result" '"get":' '"post":' '"slow":' '"polling":' '"websocket":' '"staying":'
-lacks "$result" '"four"' '"sentAway":0'
+lacks "$result" '"sentAway":0'
 
 step "sockets of workers that have left are gone"
 same "$(find "$SK_DIR/run" -name '*.sock' | wc -l)" 3
 stop_sidekeeper
 same "$SK_STATUS" 0
+
+step "a program without a channel is reloaded too, and orders that come at once are obeyed one by one"
+configure "{\"name\": \"echo\", \"command\": [\"$ECHO_APP\"], \"path\": \"/\", \"workers\": 2}"
+start_sidekeeper --config "$TMP/apps.json"
+before=$(worker_pids echo)
+kill -HUP "$SK_PID"
+(reload || true) >"$TMP/first" &
+first=$!
+(reload || true) >"$TMP/second"
+wait $first
+wait_for "the old workers to leave" 20 none_of "$before"
+# One of them may have taken the place of the other before that one had begun.
+has "$(cat "$TMP/first" "$TMP/second")" "echo: 2 workers of the new version serve"
+same "$(status /pid)" 200
+wait_for "the others to leave" 20 workers_are echo 2
