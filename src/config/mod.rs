@@ -1,6 +1,6 @@
 //! Configuration: from what was typed and found to the plan of what runs. Reads files, starts
-//! nothing; runs on the main thread before there are others. The rooms below define the types that
-//! are filled in here and never read a file or an option themselves.
+//! nothing; runs on the main thread, at the start and again for each reload. The rooms below define
+//! the types that are filled in here and never read a file or an option themselves.
 
 mod candidate;
 mod discover;
