@@ -13,7 +13,7 @@ NPM := $(shell command -v npm)
 # Apps with packages of their own; what they need is installed when their lock file changes.
 NODE_APPS := $(patsubst %/package-lock.json,%,$(wildcard apps/*/package-lock.json))
 TEST_NODE := $(patsubst %/package-lock.json,%,$(wildcard tests/package-lock.json tests/*/package-lock.json))
-NPM_CI := npm ci --omit=dev --no-audit --no-fund --loglevel=error --ignore-scripts
+NPM_CI := npm ci --omit=dev --no-audit --no-fund --loglevel=error --no-progress --no-update-notifier --ignore-scripts
 
 .PHONY: build run test check static bench fuzz clean help apps test-packages musl
 

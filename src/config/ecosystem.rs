@@ -89,7 +89,7 @@ fn read_app(
         return Err(source.refuse(&path, "an app must be an object"));
     };
     let label = match map.get("name").and_then(Value::as_str) {
-        Some(name) => format!("app `{name}`"),
+        Some(name) => format!("app `{}`", name.escape_debug()),
         None => format!("app {}", index.saturating_add(1)),
     };
     let object = Object {

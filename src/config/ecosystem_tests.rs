@@ -158,6 +158,15 @@ fn what_is_wrong_is_said_with_its_place() {
         (r#"[{"script": "a", "listen_timeout": 0}]"#, "above 0"),
         (r#"[{"script": "a", "port": 70000}]"#, "65535"),
         (r#"[{"script": "a", "name": "a/b"}]"#, "slash"),
+        (r#"[{"script": "a", "name": "a\nb"}]"#, "control character"),
+        (
+            r#"[{"script": "a", "session_cookies": "a;b"}]"#,
+            "name of a cookie",
+        ),
+        (
+            r#"[{"script": "a", "session_cookie": [""]}]"#,
+            "name of a cookie",
+        ),
         (r#"[{"script": "a", "kill_timeout": -1}]"#, "milliseconds"),
         (r#"[{"script": "a", "wait_ready": "yes"}]"#, "true or false"),
         (r#"[{"script": "a", "stop_exit_codes": ["x"]}]"#, "numbers"),

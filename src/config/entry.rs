@@ -113,7 +113,7 @@ impl Entry {
             env_found,
             port: read_port(object, &env)?,
             policy: read_policy(object)?,
-            session_cookies: object.texts(&["session_cookies", "session_cookie"])?,
+            session_cookies: read_session_cookies(object)?,
             affinity_cookie: read_affinity_cookie(object)?,
             answer_timeout: object
                 .value::<Seconds>(&["answer_timeout"])?
@@ -204,7 +204,10 @@ pub fn refused_name(name: &str) -> Option<String> {
         || name.contains('/')
         || name.chars().any(char::is_control)
     {
-        Some("`name` must not be empty, begin with a dot or hold a slash".to_owned())
+        Some(
+            "`name` must not be empty, begin with a dot, or hold a slash or a control character"
+                .to_owned(),
+        )
     } else if name.len() > NAME_BYTES_MAX {
         Some(format!(
             "`name` is longer than {NAME_BYTES_MAX} bytes, too long for a part of a socket's path"
@@ -333,18 +336,35 @@ fn read_policy(object: &Object<'_>) -> Result<Policy, ConfigError> {
     }
 }
 
+fn read_session_cookies(object: &Object<'_>) -> Result<Vec<String>, ConfigError> {
+    let names = object.texts(&["session_cookies", "session_cookie"])?;
+    let key = ["session_cookies", "session_cookie"]
+        .into_iter()
+        .find(|key| object.map.contains_key(*key))
+        .unwrap_or("session_cookies");
+    for name in &names {
+        cookie_name(object, key, name)?;
+    }
+    Ok(names)
+}
+
+/// RFC 6265 4.1.1: a name is a token (RFC 9110 5.6.2). No client could send another one.
+fn cookie_name(object: &Object<'_>, key: &str, name: &str) -> Result<(), ConfigError> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err(object.refuse(
+            key,
+            format!("`{name}` is not the name of a cookie: letters, digits, `-`, `_` and `.`"),
+        ));
+    }
+    Ok(())
+}
+
 fn read_affinity_cookie(object: &Object<'_>) -> Result<Option<String>, ConfigError> {
     let Some(name) = object.text(&["affinity_cookie"])? else {
         return Ok(None);
     };
-    // RFC 6265 4.1.1: a name is a token (RFC 9110 5.6.2).
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(token) {
-        return Err(object.refuse(
-            "affinity_cookie",
-            format!("`{name}` is not the name of a cookie: letters, digits, `-`, `_` and `.`"),
-        ));
-    }
+    cookie_name(object, "affinity_cookie", &name)?;
     Ok(Some(name))
 }
 

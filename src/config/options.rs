@@ -157,13 +157,20 @@ pub fn by_flag(flag: &str) -> Option<&'static OptionItem> {
 /// caller already, so that what argh can still object to is a value or a repetition.
 pub fn parse(words: &[&str]) -> Result<Options, String> {
     <Options as argh::FromArgs>::from_args(&["sidekeeper"], words).map_err(|exit| {
-        exit.output
-            .lines()
-            .next()
-            .unwrap_or("unreadable option")
-            .trim()
-            .to_owned()
+        let line = exit.output.lines().next();
+        plainly(line.unwrap_or("unreadable option").trim())
     })
+}
+
+/// argh's words for a value that cannot be read, said as all our refusals are.
+fn plainly(said: &str) -> String {
+    said.strip_prefix("Error parsing option '")
+        .and_then(|rest| rest.split_once("' with value '"))
+        .and_then(|(flag, rest)| {
+            let (value, why) = rest.split_once("': ")?;
+            Some(format!("{flag} is `{value}`: {why}"))
+        })
+        .unwrap_or_else(|| said.to_owned())
 }
 
 /// The options with every plain default of the table filled in.
@@ -181,6 +188,15 @@ pub fn with_defaults(given: Options) -> Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_refused_plainly() {
+        let said = parse(&["--listen", "8080"]).expect_err("no host");
+        assert!(
+            said.starts_with("--listen is `8080`: expected HOST:PORT"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn every_default_of_the_table_can_be_read() {

@@ -147,6 +147,13 @@ impl fmt::Display for StartError {
                     path.display()
                 )
             }
+            // Our own binary is found by the one, the standard streams of a child by the other.
+            StartError::Resources { source } if source.kind() == io::ErrorKind::NotFound => {
+                write!(
+                    f,
+                    "cannot start: {source}; /proc must be mounted and /dev/null be there"
+                )
+            }
             StartError::Resources { source } => write!(
                 f,
                 "cannot start: {source}; look at the limits of processes and open files"
@@ -354,4 +361,19 @@ fn start_vital_thread(
     };
     thread::Builder::new().name(name.to_owned()).spawn(run)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_jail_is_told_what_it_lacks() {
+        let source = io::ErrorKind::NotFound.into();
+        let said = StartError::Resources { source }.to_string();
+        assert!(
+            said.contains("/proc") && said.contains("/dev/null"),
+            "{said}"
+        );
+    }
 }

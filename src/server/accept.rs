@@ -7,7 +7,7 @@ use crate::gauges::FrontGauges;
 use crate::http::head::{Delivery, Version};
 use crate::proxy::Own;
 use crate::sys::socket::{self, End};
-use log::{info, warn};
+use log::{debug, warn};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -273,7 +273,7 @@ fn run(listener: &Listener, desk: &Desk) {
             }
         }
     }
-    info!("{}: closed", listener.address());
+    debug!("{}: closed", listener.address());
 }
 
 /// One short answer into an empty socket buffer; the client may be gone already.
