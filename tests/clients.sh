@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The clients of Socket.IO 2, 3 and 4 over polling, WebSocket and from one to the other, with binary
-# payloads; and many of them at once: 400, or 1,000 with SK_FULL=1.
+# payloads; and many of them at once: 200, or 1,000 with SK_FULL=1.
 # seconds: 45
 # limit: 240
 . "$(dirname "$0")/lib.sh"

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::roster::Slot;
+use crate::sys::passing::receive;
 
 const KEY: LifeKey = LifeKey {
     slot: Slot(1),
@@ -133,4 +134,42 @@ fn a_worker_that_is_gone_costs_nothing() {
     bench.channel.flush(&bench.epoll);
     assert_eq!(bench.channel.relayed_bytes, 0);
     assert!(!bench.channel.awaits_room);
+}
+
+/// Node takes the descriptor of a message's first line and loses any other.
+#[test]
+fn descriptors_go_one_with_each_line() {
+    const COUNT: usize = 200;
+    let mut bench = Bench::new();
+    // So much waits that several messages are due when the worker begins to read.
+    for _ in 0..10 {
+        bench.send(&long(0));
+    }
+    for number in 1..=COUNT {
+        let socket = OwnedFd::from(std::fs::File::open("/dev/null").expect("opens"));
+        let message = Message {
+            line: Line::from(format!("{number}\n").as_bytes()),
+            passed: Passed::Own(socket),
+        };
+        bench.channel.send(message, &bench.epoll);
+    }
+    let mut buffer = vec![0; 1 << 16];
+    let mut arrived = Vec::new();
+    while arrived.len() < COUNT {
+        match receive(bench.worker.as_fd(), &mut buffer) {
+            Ok((_, 0)) => {}
+            Ok((count, passed)) => {
+                assert_eq!(passed, 1);
+                let text = std::str::from_utf8(&buffer[..count]).expect("what we sent");
+                // A read goes no further than to what came with a descriptor.
+                let last = text.lines().last().expect("a line");
+                arrived.push(last.parse::<usize>().expect("a number"));
+            }
+            Err(_) => {
+                assert!(bench.channel.awaits_room, "nothing is lost");
+                bench.channel.flush(&bench.epoll);
+            }
+        }
+    }
+    assert_eq!(arrived, (1..=COUNT).collect::<Vec<_>>());
 }

@@ -46,12 +46,19 @@ pub enum Listener {
 
 /// Connections that the kernel keeps for us while we are busy; capped by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+/// unix(7): the kernel's 108 bytes hold a NUL as well.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Listener {
     pub fn bind(address: &ListenAddr) -> io::Result<Listener> {
         let listener = match address {
             ListenAddr::Tcp(address) => Listener::Tcp(TcpListener::bind(address)?),
             ListenAddr::Unix(path) => {
+                if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+                    return Err(io::Error::other(format!(
+                        "the path is too long: a Unix socket's has at most {SOCKET_PATH_BYTES_MAX} bytes"
+                    )));
+                }
                 if socket::connect_unix(path).is_ok() {
                     return Err(io::Error::from(io::ErrorKind::AddrInUse));
                 }

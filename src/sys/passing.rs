@@ -44,3 +44,38 @@ pub fn send_with_fd(
     };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
+
+/// Reads what has come, up to the first descriptor; returns how many bytes and descriptors that
+/// were, and closes these. recvmsg(2), `MSG_DONTWAIT`.
+#[cfg(test)]
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, usize)> {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    let mut control = Control { bytes: [0; 64] };
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: as above; `buffer` is written within its length. The descriptors that the kernel has
+    // put into `control` are ours alone, and each is taken once.
+    unsafe {
+        let mut message: libc::msghdr = mem::zeroed();
+        message.msg_iov = &mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = mem::size_of::<Control>() as _;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        let count = libc::recvmsg(socket.as_raw_fd(), &mut message, flags);
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        let header = libc::CMSG_FIRSTHDR(&message);
+        if header.is_null() {
+            return Ok((count, 0));
+        }
+        let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
+        let passed = ((*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize)
+            / mem::size_of::<libc::c_int>();
+        for index in 0..passed {
+            drop(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+        }
+        Ok((count, passed))
+    }
+}
