@@ -36,7 +36,7 @@ const server = http.createServer((req, res) => {
       for (const line of MALFORMED) say(Buffer.from(`${line}\n`, 'latin1'));
       break;
     case '/heard':
-      return res.end(JSON.stringify(heard));
+      return res.end(JSON.stringify({ pid, heard }));
     case '/note': // what must not come twice
       fs.appendFileSync(process.env.NOTES, `${searchParams.get('id')}\n`);
       break;
