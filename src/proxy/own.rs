@@ -61,7 +61,9 @@ impl Own {
             Own::FinalRecipient { .. } => "Max-Forwards is 0",
             Own::NoApp => "no app has this route",
             Own::NoWorker => "no worker is up",
-            Own::Full => "every worker's backlog is full",
+            Own::Full => {
+                "every worker's backlog is full, or its socket is gone from the run directory"
+            }
             Own::ConnectionsMax => "too many connections are open",
             Own::TunnelsMax => "too many tunnels are open",
             Own::BodyTooLarge => "the body is larger than --body-bytes-max",
