@@ -4,7 +4,7 @@
 # seconds: 8
 . "$(dirname "$0")/lib.sh"
 
-if [ "$(id -u)" = 0 ] && ! ldd "$SIDEKEEPER" >/dev/null 2>&1; then
+if [ "$(id -u)" = 0 ] && ! ldd "$SIDEKEEPER" 2>/dev/null | grep -q '=>'; then
     step "a jail without /proc is told what it lacks"
     mkdir "$TMP/jail"
     cp "$SIDEKEEPER" "$TMP/jail/sidekeeper"
