@@ -85,7 +85,7 @@ options! {
         "HOST:PORT or unix:PATH to take requests on, repeatable; port 0 picks a free one";
     dashboard: Option<HostPort> = "HOST:PORT", default "", otherwise "off",
         "address of the dashboard, /metrics, /healthz and /readyz; whoever can reach it can read it";
-    run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root, else sidekeeper in $XDG_RUNTIME_DIR or /tmp",
+    run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root, else $XDG_RUNTIME_DIR/sidekeeper, else /tmp/sidekeeper-UID",
         "directory for the workers' sockets and our state; made with mode 0700";
     address_file: Option<PathBuf> = "FILE", default "", otherwise "not written",
         "file that gets the bound addresses, one a line, when every app has a ready worker";
