@@ -24,9 +24,9 @@ const LEASE_MS: u64 = 2_000;
 /// How much longer we wait for its word.
 const LEASE_MARGIN_MS: u64 = 500;
 /// Offers that wait for one worker. What comes on top is relayed.
-const OFFERS_MAX: u32 = 128;
+const OFFERS_MAX: u32 = 1024;
 /// A worker that has let an offer wait this long is busy: what comes next is relayed.
-const BUSY_MS: u64 = 250;
+const BUSY_MS: u64 = 500;
 /// The longest head, with what came behind it, that is worth a message.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
