@@ -8,17 +8,7 @@
 need_node
 
 FIXTURE=$ROOT/tests/fixtures/broadcast
-# Once for each state of the lock file, and by one script at a time.
-install() {
-    (
-        flock 9
-        cmp -s "$FIXTURE/package-lock.json" "$FIXTURE/node_modules/.installed" && exit
-        cd "$FIXTURE"
-        npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-        cp package-lock.json node_modules/.installed
-    ) 9>"$FIXTURE/.lock"
-}
-check "npm packages of this test" install
+check "npm packages of this test" install_packages "$FIXTURE"
 end_step
 [ "$FAILED" = 0 ] || exit 1
 

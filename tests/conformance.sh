@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/tests/realtime/lib.sh"
 
-check "npm packages of the tests" install "$ROOT/tests"
+check "npm packages of the tests" install_packages "$ROOT/tests"
 end_step
 [ "$FAILED" = 0 ] || exit 1
 look conformance node "$REALTIME/conformance.mjs" "$SIDEKEEPER" "$TMP/conformance" "$(command -v node)"

@@ -5,9 +5,9 @@
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/tests/realtime/lib.sh"
 
-check "npm packages of the tests" install "$ROOT/tests"
-check "several versions of Node" install "$ROOT/tests/hook/nodes"
+check "npm packages of the tests" install_packages "$ROOT/tests"
+check "several versions of Node" install_packages "$ROOT/tests/hook/nodes"
 [ "$FAILED" = 0 ] || exit 1
 
-worker_nodes 18 24
+some_nodes 18 24
 look drain node "$REALTIME/drain.mjs" "$SIDEKEEPER" "$TMP/drain" "${nodes[@]}"

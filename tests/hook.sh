@@ -12,33 +12,12 @@ HOOK=$ROOT/tests/hook
 command -v npm >/dev/null || skip_rest "npm is not installed"
 command -v python3 >/dev/null || skip_rest "python3 is not installed"
 
-# Once for each state of the lock file, and by one script at a time.
-install() {
-    local dir=$1
-    (
-        flock 9
-        cmp -s "$dir/package-lock.json" "$dir/node_modules/.installed" && exit
-        cd "$dir"
-        npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-        cp package-lock.json node_modules/.installed
-    ) 9>"$dir/.lock"
-}
-check "npm packages of the tests" install "$HOOK"
-check "several versions of Node" install "$HOOK/nodes"
+check "npm packages of the tests" install_packages "$HOOK"
+check "several versions of Node" install_packages "$HOOK/nodes"
 end_step
 [ "$FAILED" = 0 ] || exit 1
 
-nodes=()
-for version in ${HOOK_NODES:-18 20 22 24}; do
-    node=$HOOK/nodes/node_modules/node$version/bin/node
-    if "$node" --version >/dev/null 2>&1; then
-        nodes+=("$node")
-    elif [ "${CI:-}" = true ]; then
-        failed "Node $version runs"
-    else
-        skip "Node $version" "its binary does not run here"
-    fi
-done
+worker_nodes 18 20 22 24
 [ ${#nodes[@]} -gt 0 ] || exit "$FAILED"
 
 # Both print lines like ours.

@@ -179,6 +179,34 @@ node_app() {
     cat >"$APP_DIR/app.js"
 }
 
+# install_packages DIR: once for each state of the lock file, and by one script at a time.
+install_packages() {
+    local dir=$1
+    (
+        flock 9
+        cmp -s "$dir/package-lock.json" "$dir/node_modules/.installed" && exit
+        cd "$dir"
+        npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+        cp package-lock.json node_modules/.installed
+    ) 9>"$dir/.lock"
+}
+
+# worker_nodes VERSION...: sets `nodes` to the versions of Node that run here.
+worker_nodes() {
+    local version node
+    nodes=()
+    for version in ${HOOK_NODES:-$@}; do
+        node=$ROOT/tests/hook/nodes/node_modules/node$version/bin/node
+        if "$node" --version >/dev/null 2>&1; then
+            nodes+=("$node")
+        elif [ "${CI:-}" = true ]; then
+            failed "Node $version runs"
+        else
+            skip "Node $version" "its binary does not run here"
+        fi
+    done
+}
+
 # ---- sidekeeper ----------------------------------------------------------------------------------
 
 # launch_sidekeeper ARGS...: starts it and does not wait. Sets SK_PID, SK_DIR and LOG.

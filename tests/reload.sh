@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/tests/realtime/lib.sh"
 
-check "npm packages of the tests" install "$ROOT/tests"
+check "npm packages of the tests" install_packages "$ROOT/tests"
 [ "$FAILED" = 0 ] || exit 1
 export NODE_PATH=$ROOT/tests/node_modules
 
