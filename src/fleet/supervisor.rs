@@ -5,28 +5,28 @@
 //! It never waits for a worker, nor for a thread that may wait for it. It lives as long as the
 //! process: workers get SIGKILL when it ends.
 
+mod act;
+mod finish;
+mod hear;
+
 use crate::fleet::FleetEvent;
-use crate::fleet::announce::{self, Steps};
+use crate::fleet::announce::Steps;
 use crate::fleet::guard::Guard;
-use crate::fleet::ipc::{Ipc, LifeKey, NewLife, Notice};
+use crate::fleet::ipc::{Ipc, Notice};
 use crate::fleet::logs::{Logs, Tail};
-use crate::fleet::message::{self, News};
 use crate::fleet::place::{App, Place, Shown, Standing, roster};
 use crate::fleet::reload::{Reload, Reloading};
-use crate::fleet::rundir::{self, RunDir};
-use crate::fleet::spawn::{self, Order};
+use crate::fleet::rundir::RunDir;
 use crate::fleet::status::WorkerStatus;
-use crate::fleet::worker::{Action, Event, Next, Rung, Starting, State};
+use crate::fleet::worker::{Event, Starting, State};
 use crate::roster::{Board, Slot};
-use crate::sys::process::{self, Exit, Pid, Signal};
-use crate::sys::procfs;
+use crate::sys::process::{self, Pid};
 use crossbeam_channel::{Receiver, Sender, at, never, select};
-use log::{debug, info, warn};
+use log::{info, warn};
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often a dead worker's group is looked at, when the kernel may not tell us of its end.
@@ -35,10 +35,6 @@ const GROUP_LOOK: Duration = Duration::from_millis(50);
 const DRAIN_LOOK: Duration = Duration::from_millis(200);
 /// Waking up this late means that we were stopped or suspended.
 const LATE: Duration = Duration::from_secs(2);
-/// How long the last processes may take to be gone after SIGKILL, and the guard after its pipe.
-const SWEEP: Duration = Duration::from_secs(1);
-/// A pause between looks during the sweep, when there is nothing else to do.
-const SWEEP_LOOK: Duration = Duration::from_millis(5);
 
 /// What others ask of the supervisor.
 #[derive(Debug)]
@@ -216,51 +212,6 @@ impl Supervisor {
         self.apply(index, Event::Restart, now);
     }
 
-    fn hear(&mut self, notice: Notice, now: Instant) {
-        let Notice { key, news } = notice;
-        let Some(index) = self.places.iter().position(|place| place.key() == key) else {
-            return; // An earlier life.
-        };
-        let life = key.life;
-        match news {
-            News::Listening => {
-                if let Some(place) = self.places.get_mut(index) {
-                    place.hooked = true;
-                }
-                self.apply(index, Event::Listens { life }, now);
-            }
-            News::Ready => self.apply(index, Event::SaidReady { life }, now),
-            News::Closed => self.apply(index, Event::Closed { life }, now),
-            News::Stats(stats) => {
-                if let Some(place) = self.places.get_mut(index) {
-                    place.stats = Some(stats);
-                    self.changed = true;
-                }
-            }
-            News::WantsListener => self.give_listener(index, key),
-            News::ChannelGone => {
-                if let Some(place) = self.places.get_mut(index) {
-                    place.channel_lost = true;
-                    self.changed = true;
-                    debug!("{}: its channel is closed", place.name);
-                }
-            }
-        }
-    }
-
-    /// A copy of the worker's own listener: what waits in it is not lost.
-    fn give_listener(&self, index: usize, key: LifeKey) {
-        let listener = self
-            .places
-            .get(index)
-            .and_then(|place| place.listener.as_ref());
-        match listener.map(OwnedFd::try_clone) {
-            Some(Ok(copy)) => self.ipc.send_with(key, message::LISTENER, copy),
-            Some(Err(e)) => warn!("no descriptor for a worker that listens again: {e}"),
-            None => {}
-        }
-    }
-
     /// Probes a starting worker if it is time to.
     fn look(&mut self, index: usize, now: Instant) {
         let Some(place) = self.places.get_mut(index) else {
@@ -304,263 +255,6 @@ impl Supervisor {
         }
     }
 
-    /// Takes the ends of all children that have ended: workers, the guard, adopted orphans.
-    fn reap(&mut self, now: Instant) {
-        while let Some(pid) = process::peek_ended_child() {
-            let index = self
-                .places
-                .iter()
-                .position(|place| place.worker.pid() == Some(pid));
-            if let Some(place) = index.and_then(|index| self.places.get(index))
-                && !place.worker.leaves_politely()
-            {
-                // Before the worker is reaped its number cannot be anybody else's.
-                process::signal_group(pid, Signal::Kill);
-            }
-            let Some(exit) = process::reap(pid) else {
-                return; // Cannot be; but it must not be an endless loop either.
-            };
-            if let Some(index) = index {
-                let group_left = process::group_exists(pid);
-                self.apply(
-                    index,
-                    Event::Died {
-                        pid,
-                        exit,
-                        group_left,
-                    },
-                    now,
-                );
-            } else if self.guard.pid() == Some(pid) {
-                self.guard.died();
-            } else {
-                debug!("orphan {pid} ended: {exit}");
-            }
-        }
-    }
-
-    pub fn apply(&mut self, index: usize, event: Event, now: Instant) {
-        let Some(place) = self.places.get_mut(index) else {
-            return;
-        };
-        let (group, key) = (place.worker.group(), place.key());
-        let actions = place.worker.next(event, now, &place.version.rules);
-        self.changed |= place.note_condition();
-        let new_group = place.worker.group();
-        if group != new_group {
-            if let Some(old) = group {
-                self.guard.remove(old);
-            }
-            if let Some(new) = new_group {
-                self.guard.add(new);
-            }
-        }
-        if place.key() != key {
-            self.ipc.remove(key);
-        }
-        for action in actions {
-            self.act(index, key, action, now);
-        }
-    }
-
-    fn act(&mut self, index: usize, key: LifeKey, action: Action, now: Instant) {
-        match action {
-            Action::Spawn => self.spawn(index, now),
-            Action::Step { group, rung } => self.step(key, group, rung),
-            Action::Drain => self.drain(index, now),
-            Action::TellReady { took } => self.tell_ready(index, took),
-            Action::Condemn { group, listens } => {
-                self.condemn(index, group, |place| announce::never_ready(place, listens));
-            }
-            Action::CondemnClosed { group } => self.condemn(index, group, |_| {
-                "it closed its server and neither listened again nor ended".to_owned()
-            }),
-            Action::Insist { group } => {
-                process::signal_group(group, Signal::Kill);
-                let name = self.places.get(index).map_or("", |place| &place.name);
-                warn!("{name} (group {group}) has not ended by SIGKILL yet; sent again");
-            }
-            Action::TellDeath { pid, exit, next } => self.tell_death(index, key, pid, exit, next),
-        }
-    }
-
-    fn spawn(&mut self, index: usize, now: Instant) {
-        let Some(place) = self.places.get_mut(index) else {
-            return;
-        };
-        if place.listener.is_none() {
-            rundir::clear_way(&place.socket);
-        }
-        let order = Order {
-            executable: &self.executable,
-            app: &place.version.spec,
-            instance: place.instance,
-            socket: &place.socket,
-            listener: place.listener.as_ref().map(AsFd::as_fd),
-            hook: &self.hook,
-        };
-        let event = match spawn::spawn(&order) {
-            Ok(spawned) => {
-                place.begin_life(now);
-                let (key, name) = (place.key(), &place.name);
-                debug!("{name} (pid {}) started, life {}", spawned.pid, key.life);
-                if let Some(channel) = spawned.channel {
-                    let life = NewLife {
-                        key,
-                        app: place.app,
-                        instance: place.instance,
-                        name: Arc::clone(name),
-                        stream: channel,
-                        gauges: Arc::clone(&place.gauges),
-                        returning: Arc::clone(self.board.returning()),
-                    };
-                    place.door = Some(self.ipc.add(life));
-                }
-                self.logs
-                    .add(key, Arc::clone(name), spawned.stdout, spawned.stderr);
-                Event::Spawned { pid: spawned.pid }
-            }
-            Err(e) => {
-                place.sentence = Some(format!("no process could be started: {e}"));
-                Event::SpawnFailed
-            }
-        };
-        self.apply(index, event, now);
-    }
-
-    fn drain(&mut self, index: usize, now: Instant) {
-        let Some(place) = self.places.get_mut(index) else {
-            return;
-        };
-        match place.standing {
-            Standing::Leaver => {
-                place.begin_farewell(now);
-                announce::farewell(place);
-            }
-            Standing::Member | Standing::Newcomer => self.send_away(index),
-        }
-    }
-
-    /// Has the clients of a leaving worker go, one by one.
-    fn send_away(&mut self, index: usize) {
-        let Some(place) = self.places.get_mut(index) else {
-            return;
-        };
-        let spread = place.begin_drain();
-        announce::drains(place, spread);
-        self.ipc.send(place.key(), &message::trickle(spread));
-    }
-
-    fn step(&mut self, key: LifeKey, group: Pid, rung: Rung) {
-        match rung {
-            Rung::Message => {
-                self.ipc.send(key, message::SHUTDOWN);
-                self.ipc.send(key, message::DRAIN);
-            }
-            Rung::Terminate => {
-                process::signal_group(group, Signal::Terminate);
-                // One that is stopped would not hear it.
-                process::signal_group(group, Signal::Continue);
-            }
-            Rung::Kill => {
-                process::signal_group(group, Signal::Kill);
-            }
-        }
-        self.steps.count(rung);
-    }
-
-    fn tell_ready(&mut self, index: usize, took: Duration) {
-        let Some(place) = self.places.get_mut(index) else {
-            return;
-        };
-        place.probe = None;
-        announce::ready(place, took);
-        if place.standing == Standing::Member {
-            self.tell_app_ready(index);
-        }
-    }
-
-    /// Somebody of the app serves: the first time, that is news.
-    pub fn tell_app_ready(&mut self, index: usize) {
-        let Some(app) = self
-            .places
-            .get(index)
-            .and_then(|place| self.apps.get_mut(place.app))
-        else {
-            return;
-        };
-        if app.was_ready {
-            return;
-        }
-        app.was_ready = true;
-        // Published first: who hears of it may send a request at once.
-        self.publish();
-        let Some(app) = self
-            .places
-            .get(index)
-            .and_then(|place| self.apps.get(place.app))
-        else {
-            return;
-        };
-        self.send(FleetEvent::Ready {
-            app: Arc::clone(&app.name),
-            took: self.began.elapsed(),
-        });
-        if self
-            .apps
-            .iter()
-            .all(|app| app.was_ready || app.rank.is_none())
-        {
-            self.send(FleetEvent::AllReady);
-        }
-    }
-
-    fn condemn(&mut self, index: usize, group: Pid, why: impl FnOnce(&Place) -> String) {
-        process::signal_group(group, Signal::Kill);
-        let Some(place) = self.places.get_mut(index) else {
-            return;
-        };
-        let why = why(place);
-        warn!("{} (pid {group}) is killed: {why}", place.name);
-        place.sentence = Some(why);
-    }
-
-    fn tell_death(
-        &mut self,
-        index: usize,
-        key: LifeKey,
-        pid: Option<Pid>,
-        exit: Option<Exit>,
-        next: Next,
-    ) {
-        let Some(place) = self.places.get_mut(index) else {
-            return;
-        };
-        let reason = announce::death(place, pid, exit, next);
-        if let Next::Errored { first: true, .. } = next {
-            self.logs.ask_tail(key);
-        }
-        place.sentence = None;
-        place.remember_death(key.life, pid.map(Pid::number), reason);
-        self.changed = true;
-    }
-
-    /// The last words of a worker that has become errored.
-    fn report(&mut self, tail: Tail) {
-        let Some(tail) = self.hear_why_refused(tail) else {
-            return;
-        };
-        let Some(place) = self.places.iter().find(|place| place.slot == tail.key.slot) else {
-            return;
-        };
-        announce::last_words(place, &tail.lines);
-        self.send(FleetEvent::Errored {
-            app: Arc::clone(&place.app_name),
-            worker: place.instance,
-            lines: tail.lines,
-        });
-    }
-
     /// The queue is unbounded and small by construction: one event for a change of state.
     fn send(&self, event: FleetEvent) {
         // Nobody listens any more when the process is ending.
@@ -579,38 +273,5 @@ impl Supervisor {
             let statuses = self.places.iter().map(Place::status).collect();
             *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
         }
-    }
-
-    /// All workers are gone. What they have left behind in groups of its own, if anything, has
-    /// become our child; then the guard may go.
-    fn finish(mut self) {
-        let guard = self.guard.pid();
-        let deadline = Instant::now() + SWEEP;
-        let mut told = BTreeSet::new();
-        loop {
-            self.reap(Instant::now());
-            let mut left = procfs::children();
-            left.retain(|pid| Some(*pid) != guard && !self.strangers.contains(pid));
-            if left.is_empty() || Instant::now() >= deadline {
-                break;
-            }
-            for pid in left {
-                if told.insert(pid) {
-                    info!("killing process {pid}, left behind by a worker");
-                }
-                process::kill_child(pid);
-            }
-            thread::sleep(SWEEP_LOOK);
-        }
-        self.ipc.end();
-        self.logs.end();
-        if let Some(pid) = self.guard.dismiss() {
-            while process::reap(pid).is_none() && Instant::now() < deadline {
-                thread::sleep(SWEEP_LOOK);
-            }
-        }
-        self.run_dir.remove_sockets();
-        self.run_dir.remove_hook();
-        let _ = self.events.send(FleetEvent::Stopped);
     }
 }
