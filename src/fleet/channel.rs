@@ -6,9 +6,9 @@
 //! say to it, is counted, and costs nobody else anything.
 
 use crate::fleet::hand_off::Offers;
-use crate::fleet::ipc::{LifeKey, Line, Notice};
+use crate::fleet::life::LifeKey;
 use crate::fleet::lines::LineCutter;
-use crate::fleet::message::{Heard, News, understand};
+use crate::fleet::message::{Heard, News, Notice, understand};
 use crate::fleet::relay_bus::Bus;
 use crate::gauges::WorkerGauges;
 use crate::sys::clock::monotonic_ms;
@@ -22,6 +22,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// A whole message with its newline, shared by all channels that it goes to.
+pub type Line = Arc<[u8]>;
 
 /// The longest line that a worker may send. Longer ones are skipped, with a warning.
 const LINE_BYTES_MAX: usize = 4 << 20;

@@ -9,7 +9,9 @@
 //! take a connection whose lease is over, and we do not use it again before then. Both sides read
 //! the same clock (`CLOCK_MONOTONIC`).
 
-use crate::fleet::ipc::{Ipc, LifeKey};
+use crate::fleet::ipc::Ipc;
+use crate::fleet::life::LifeKey;
+use crate::fleet::message::Word;
 use crate::gauges::WorkerGauges;
 use crate::roster::{Door, Looks, Offer, Returning, Verdict};
 use crate::sys::clock::monotonic_ms;
@@ -65,19 +67,6 @@ impl Door for WorkerDoor {
         self.ipc.offer(self.key, offer);
         Ok(())
     }
-}
-
-/// What the worker says about an offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    Took(u64),
-    Refused(u64),
-    /// The connection has ended, and what its client looks like.
-    Gone(u64, Looks),
-    /// Node has received the next descriptor in order.
-    Ack,
-    /// Node has not: it is out of descriptors.
-    Nack,
 }
 
 /// One life's offers and taken connections. Owned by the ipc thread.

@@ -6,12 +6,13 @@
 //! bounded queues for each worker (`channel`): nobody who sends ever waits for a worker. It knows
 //! nothing of processes; an end of file is only reported.
 
-use crate::fleet::channel::{Channel, Letter, Message, Passed, Reading, tell};
+use crate::fleet::channel::{Channel, Letter, Line, Message, Passed, Reading, tell};
 use crate::fleet::hand_off::Offers;
-use crate::fleet::message::News;
+use crate::fleet::life::LifeKey;
+use crate::fleet::message::{News, Notice};
 use crate::fleet::relay_bus::Bus;
 use crate::gauges::WorkerGauges;
-use crate::roster::{Door, Offer, Returning, Slot, Verdict};
+use crate::roster::{Door, Offer, Returning, Verdict};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::epoll::{Epoll, Event, Interest, Waker};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -27,29 +28,6 @@ use std::time::Duration;
 const READ_BYTES: usize = 64 << 10;
 /// The token that is no worker's: lives begin at 1.
 const WAKER: u64 = 0;
-
-/// One life of one worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LifeKey {
-    pub slot: Slot,
-    pub life: u32,
-}
-
-impl LifeKey {
-    pub fn token(self) -> u64 {
-        (u64::from(self.slot.0) << 32) | u64::from(self.life)
-    }
-}
-
-/// A whole message with its newline, shared by all channels that it goes to.
-pub type Line = Arc<[u8]>;
-
-/// What the supervisor is told.
-#[derive(Debug)]
-pub struct Notice {
-    pub key: LifeKey,
-    pub news: News,
-}
 
 /// A life that begins, as this thread has to know it.
 pub struct NewLife {

@@ -5,7 +5,7 @@
 //! One thread waits in an epoll set over all pipes. A worker never waits for whoever reads our
 //! output: what does not fit into a bounded buffer is dropped, counted, and the count is told.
 
-use crate::fleet::ipc::LifeKey;
+use crate::fleet::life::LifeKey;
 use crate::fleet::lines::LineSplitter;
 use crate::fleet::output::Output;
 use crate::fleet::readers::ReaderSet;

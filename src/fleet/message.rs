@@ -1,7 +1,7 @@
 //! The lines that we and the hook in a Node worker say to each other. Pure. All other lines on the
 //! channel are the app's own affair.
 
-use crate::fleet::hand_off::Word;
+use crate::fleet::life::LifeKey;
 use crate::roster::Looks;
 use serde::Deserialize;
 use std::time::Duration;
@@ -59,6 +59,26 @@ pub enum News {
     Stats(Stats),
     /// The worker has closed its end: it has ended, disconnected, or lost the descriptor.
     ChannelGone,
+}
+
+/// What the supervisor is told.
+#[derive(Debug)]
+pub struct Notice {
+    pub key: LifeKey,
+    pub news: News,
+}
+
+/// What the worker says about an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    Took(u64),
+    Refused(u64),
+    /// The connection has ended, and what its client looks like.
+    Gone(u64, Looks),
+    /// Node has received the next descriptor in order.
+    Ack,
+    /// Node has not: it is out of descriptors.
+    Nack,
 }
 
 /// What a line says, if it is for us.

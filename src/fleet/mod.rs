@@ -9,6 +9,7 @@ mod channel;
 pub mod guard;
 mod hand_off;
 pub mod ipc;
+mod life;
 mod lines;
 mod logs;
 pub mod message;

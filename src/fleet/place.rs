@@ -1,7 +1,7 @@
 //! A worker's place as the supervisor keeps it: the pure worker, and what of the machine belongs
 //! to it over its lives. Only the supervisor thread touches it.
 
-use crate::fleet::ipc::LifeKey;
+use crate::fleet::life::LifeKey;
 use crate::fleet::message::Stats;
 use crate::fleet::probe::Probe;
 use crate::fleet::rules::Rules;

@@ -10,7 +10,7 @@
 //! messages from the app), `@socket.io/cluster-engine`, and letters that an app writes itself:
 //! `process.send({sidekeeper: {to: 'siblings', message}})`.
 
-use crate::fleet::ipc::LifeKey;
+use crate::fleet::life::LifeKey;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;

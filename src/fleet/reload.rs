@@ -17,7 +17,7 @@ mod steps;
 use self::steps::{Present, Step, Trial, steps, trial};
 use crate::fleet::StartError;
 use crate::fleet::announce::seconds;
-use crate::fleet::ipc::LifeKey;
+use crate::fleet::life::LifeKey;
 use crate::fleet::logs::Tail;
 use crate::fleet::place::{App, Place, Standing, Version};
 use crate::fleet::rundir;

@@ -4,7 +4,8 @@
 use super::Supervisor;
 use crate::fleet::FleetEvent;
 use crate::fleet::announce;
-use crate::fleet::ipc::{LifeKey, NewLife};
+use crate::fleet::ipc::NewLife;
+use crate::fleet::life::LifeKey;
 use crate::fleet::message;
 use crate::fleet::place::{Place, Standing};
 use crate::fleet::rundir;

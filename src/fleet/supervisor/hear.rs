@@ -4,9 +4,9 @@
 use super::Supervisor;
 use crate::fleet::FleetEvent;
 use crate::fleet::announce;
-use crate::fleet::ipc::{LifeKey, Notice};
+use crate::fleet::life::LifeKey;
 use crate::fleet::logs::Tail;
-use crate::fleet::message::{self, News};
+use crate::fleet::message::{self, News, Notice};
 use crate::fleet::worker::Event;
 use crate::sys::process::{self, Signal};
 use log::{debug, warn};
