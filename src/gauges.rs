@@ -22,6 +22,9 @@ pub struct AppGauges {
 pub struct WorkerGauges {
     /// Those of its app, the same for all its workers.
     pub app: Arc<AppGauges>,
+    /// The worker's own answers, which its app's count as well. A KiB for each pool thread that has
+    /// had one.
+    pub answers: Answers,
     /// Exchanges that have been sent to the worker and are not finished.
     pub in_flight: AtomicU32,
     /// WebSocket tunnels open to the worker (relayed or parked).

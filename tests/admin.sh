@@ -45,10 +45,10 @@ APP READY REQ/S P50 P99 5XX/S
 echo 2/2 0 - - 0
 spare 1/1 0 - - 0
 
-WORKER PID STATE SINCE RESTARTS CPU MEMORY LOOP LAG IN FLIGHT SESSIONS SOCKETS REQ/S LAST DEATH
-echo.0 PID ready T 0 CPU MEM MEM - 0 0 0 0
-echo.1 PID ready T 0 CPU MEM MEM - 0 0 0 0
-spare.0 PID ready T 0 CPU MEM MEM - 0 0 0 0'
+WORKER PID STATE SINCE RESTARTS CPU MEMORY LOOP LAG IN FLIGHT SESSIONS SOCKETS REQ/S P99 LAST DEATH
+echo.0 PID ready T 0 CPU MEM MEM - 0 0 0 0 -
+echo.1 PID ready T 0 CPU MEM MEM - 0 0 0 0 -
+spare.0 PID ready T 0 CPU MEM MEM - 0 0 0 0 -'
 check "status is a table of all workers" same "$(ask status | steady)" "$wanted"
 
 status_knows() {

@@ -67,11 +67,16 @@ metrics! {
     WORKERS = "sidekeeper_app_workers" Gauge "workers that an app has", "compare with the configuration";
     READY = "sidekeeper_app_workers_ready" Gauge "workers of an app that are ready", "0 is an outage of the app; fewer than workers for minutes: see sidekeeper status";
     ANSWERS = "sidekeeper_app_answers_total" Counter "answers of an app's workers, by class of status", "a growing share of 5xx: see the app's log";
-    SECONDS = "sidekeeper_app_answer_seconds" Histogram "from a request's head to the head of its answer, in seconds", "slow with a low loop lag: the app waits for something else; with a high one: more workers";
+    SECONDS = "sidekeeper_app_answer_seconds" Histogram "from a request's head to the head of its answer, in seconds; without long polls", "slow with a low loop lag: the app waits for something else; with a high one: more workers";
     UP = "sidekeeper_worker_ready" Gauge "1 if the worker is ready", "0 for long: see sidekeeper status for its last death";
     RESTARTS = "sidekeeper_worker_restarts_total" Counter "lives after the first", "its rate above 0: see sidekeeper logs for what it says before it dies";
     WORKER_CPU = "sidekeeper_worker_cpu_seconds_total" Counter "CPU time of the worker's process and those below it, in seconds; begins anew with each life", "one core all the time: more workers, or a profile of the app";
     WORKER_MEMORY = "sidekeeper_worker_memory_bytes" Gauge "resident memory of the worker's process and those below it, in bytes", "steady growth is a leak: take heap snapshots, restart the worker meanwhile";
+    THREADS = "sidekeeper_worker_threads" Gauge "threads of the worker's process and those below it", "steady growth is a leak: see who starts them";
+    WORKER_DESCRIPTORS = "sidekeeper_worker_open_fds" Gauge "descriptors that the largest of the worker's processes has open", "near the maximum: find out what it does not close, or raise the limit";
+    WORKER_DESCRIPTORS_MAX = "sidekeeper_worker_max_fds" Gauge "descriptors that it may have open", "raise it with LimitNOFILE= or ulimit -n";
+    WORKER_P50 = "sidekeeper_worker_answer_p50_seconds" Gauge "half of the worker's answers of the last ten seconds began within this time, in seconds; without long polls", "compare workers: one that is slower than its siblings has a heavy session, or a bad core";
+    WORKER_P99 = "sidekeeper_worker_answer_p99_seconds" Gauge "99 of 100 of them began within this time, in seconds", "see sidekeeper_worker_answer_p50_seconds";
     LAG = "sidekeeper_worker_loop_lag_seconds" Gauge "worst delay of a Node worker's event loop in the last second, in seconds", "above 0.1: something synchronous blocks everybody; profile it";
     BUSY = "sidekeeper_worker_loop_busy_ratio" Gauge "share of time that a Node worker's event loop was busy, 0 to 1", "above 0.8: more workers";
     HEAP = "sidekeeper_worker_heap_bytes" Gauge "heap in use of a Node worker, in bytes", "near --max-old-space-size: raise that, or find the leak";
@@ -170,7 +175,7 @@ fn apps(page: &mut Page, roster: &Roster, statuses: &[WorkerStatus]) {
             let labels = [("app", *app), ("le", &bound.to_string())];
             page.sample("_bucket", &labels, counts.below(octave) as f64);
         }
-        let total = counts.total() as f64;
+        let total = counts.timed() as f64;
         page.sample("_bucket", &[("app", app), ("le", "+Inf")], total);
         page.sample("_sum", &[("app", app)], counts.sum_us as f64 / 1e6);
         page.sample("_count", &[("app", app)], total);
@@ -178,7 +183,7 @@ fn apps(page: &mut Page, roster: &Roster, statuses: &[WorkerStatus]) {
 }
 
 fn workers(page: &mut Page, shared: &Shared, roster: &Roster, statuses: &[WorkerStatus]) {
-    let figures = shared.sampler.figures();
+    let figures = shared.instance.fleet.figures();
     let sessions = sessions::counts(shared);
     let gauge = |status: &WorkerStatus| {
         roster
@@ -188,7 +193,7 @@ fn workers(page: &mut Page, shared: &Shared, roster: &Roster, statuses: &[Worker
     let sample = |status: &WorkerStatus| figures.workers.get(&status.slot).copied();
     // One family after the other, as the format wants it; None: nothing to tell of this worker.
     type Value<'a> = &'a dyn Fn(&WorkerStatus) -> Option<f64>;
-    let table: [(&Metric, Value<'_>); 17] = [
+    let table: [(&Metric, Value<'_>); 22] = [
         (&UP, &|status| {
             Some(f64::from(u8::from(status.condition == Condition::Ready)))
         }),
@@ -199,6 +204,22 @@ fn workers(page: &mut Page, shared: &Shared, roster: &Roster, statuses: &[Worker
         }),
         (&WORKER_MEMORY, &|status| {
             Some(sample(status)?.resident_bytes as f64)
+        }),
+        (&THREADS, &|status| {
+            let sample = sample(status).filter(|sample| sample.pid.is_some())?;
+            Some(sample.threads as f64)
+        }),
+        (&WORKER_DESCRIPTORS, &|status| {
+            Some(sample(status)?.descriptors? as f64)
+        }),
+        (&WORKER_DESCRIPTORS_MAX, &|status| {
+            Some(sample(status)?.descriptors_max? as f64)
+        }),
+        (&WORKER_P50, &|status| {
+            Some(sample(status)?.p50_ms? / 1000.0)
+        }),
+        (&WORKER_P99, &|status| {
+            Some(sample(status)?.p99_ms? / 1000.0)
         }),
         (&LAG, &|status| Some(status.stats?.lag_ms / 1000.0)),
         (&BUSY, &|status| Some(status.stats?.utilization)),

@@ -2,19 +2,17 @@
 //! the other rooms publish; asks the fleet for what is to be done; is never on the way of a request.
 //!
 //! `command` is the table of commands (a new one is one item there), `control` the socket, `status`
-//! what `sidekeeper status` shows, `sampler` the figures that are rates, `web` the dashboard's listener with
+//! what `sidekeeper status` shows, `web` the dashboard's listener with
 //! `metrics` and the `page`.
 
 pub mod command;
 mod control;
-mod history;
 pub mod humane;
 pub mod metrics;
 mod names;
 mod page;
 mod reload;
 mod restart;
-mod sampler;
 pub mod sessions;
 pub mod status;
 mod web;
@@ -26,7 +24,6 @@ use crate::roster::Board;
 use crate::route::Tables;
 use control::Control;
 use crossbeam_channel::{Receiver, Sender};
-use sampler::Sampler;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
@@ -71,7 +68,6 @@ pub struct Instance {
 /// What all threads of this room share.
 pub struct Shared {
     pub instance: Instance,
-    pub sampler: Sampler,
     /// Where the dashboard is, if anywhere.
     pub dashboard: Option<String>,
 }
@@ -106,14 +102,12 @@ pub fn start(mut instance: Instance) -> Result<Admin, StartError> {
         path: path.clone(),
         source,
     };
-    let sampler = Sampler::start(instance.fleet.clone(), instance.board.clone()).map_err(failed)?;
     let listener = instance.dashboard.take();
     let address = listener
         .as_ref()
         .and_then(|listener| listener.local_addr().ok());
     let shared = Arc::new(Shared {
         instance,
-        sampler,
         dashboard: address.map(|address| address.to_string()),
     });
     let web = listener.map(|listener| Web::start(listener, shared.clone()));

@@ -1,9 +1,9 @@
 //! The dashboard's page and what it is fed with. The page is inside the binary and loads nothing from
 //! elsewhere; the figures come as server-sent events once a second, the last hour as one JSON value.
 
-use crate::admin::history::{AppRows, WorkerRows};
 use crate::admin::status::{self, DeathLine};
 use crate::admin::{Shared, names};
+use crate::fleet::monitor::{AppRows, WorkerRows};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,7 +80,7 @@ struct Gone {
 /// The last hour.
 pub fn past(shared: &Shared) -> String {
     let statuses = shared.instance.fleet.snapshot();
-    let mut history = shared.sampler.history();
+    let mut history = shared.instance.fleet.history();
     let workers = statuses.iter().filter_map(|status| {
         let rows = history.workers.remove(&status.slot)?;
         Some((names::worker(status), rows))

@@ -41,8 +41,8 @@ pub struct AppStatus {
     pub app: String,
     pub workers: usize,
     pub ready: usize,
-    /// Over the last ten seconds. Times are from a request's head to the head of its answer; null
-    /// if there were no answers.
+    /// Over the last ten seconds. Times are from a request's head to the head of its answer, without
+    /// long polls; null if there were no answers.
     pub requests_per_s: f64,
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
@@ -62,10 +62,14 @@ pub struct WorkerLine {
     /// Seconds in this state.
     pub state_s: u64,
     pub restarts: u32,
-    /// Of one core, in the last second; null if the process is younger, or there is none.
+    /// Of one core, in the last second; null if nobody has looked at the process yet.
     pub cpu_percent: Option<f64>,
     /// Resident, with the processes that it has started.
     pub memory_bytes: Option<u64>,
+    pub threads: Option<u64>,
+    /// Open ones, and how many there may be, of the largest process; null if they cannot be read.
+    pub descriptors: Option<u64>,
+    pub descriptors_max: Option<u64>,
     /// The worst delay of the event loop in the last second; null without the hook.
     pub loop_lag_ms: Option<f64>,
     pub in_flight: u32,
@@ -78,6 +82,9 @@ pub struct WorkerLine {
     pub handed_off_bytes_in: u64,
     pub handed_off_bytes_out: u64,
     pub requests_per_s: f64,
+    /// As for an app.
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
     pub finished: u64,
     /// Exchanges that the worker broke.
     pub broken: u64,
@@ -119,7 +126,7 @@ pub fn take(shared: &Shared) -> Status {
     let instance = &shared.instance;
     let statuses = instance.fleet.snapshot();
     let roster = instance.board.latest();
-    let figures = shared.sampler.figures();
+    let figures = shared.instance.fleet.figures();
     let counts = sessions::counts(shared);
     let workers: Vec<WorkerLine> = statuses
         .iter()
@@ -160,6 +167,9 @@ pub fn take(shared: &Shared) -> Status {
                 restarts: status.restarts,
                 cpu_percent: current.then(|| rounded(sample.cpu_percent)),
                 memory_bytes,
+                threads: current.then_some(sample.threads),
+                descriptors: sample.descriptors.filter(|_| current),
+                descriptors_max: sample.descriptors_max.filter(|_| current),
                 loop_lag_ms: status.stats.map(|stats| rounded(stats.lag_ms)),
                 in_flight: gauges.in_flight.load(Relaxed),
                 sessions: counts.get(&home).copied().unwrap_or(0),
@@ -169,6 +179,8 @@ pub fn take(shared: &Shared) -> Status {
                 handed_off_bytes_in: status.stats.map_or(0, |stats| stats.bytes_in),
                 handed_off_bytes_out: status.stats.map_or(0, |stats| stats.bytes_out),
                 requests_per_s: rounded(sample.requests_per_s),
+                p50_ms: sample.p50_ms.map(fine),
+                p99_ms: sample.p99_ms.map(fine),
                 finished: gauges.finished.load(Relaxed),
                 broken: gauges.broken.load(Relaxed),
                 relayed: gauges.relayed.load(Relaxed),

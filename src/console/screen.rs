@@ -22,7 +22,7 @@ const fn column(title: &'static str, right: bool, expendable: u8) -> Column {
     }
 }
 
-const WORKER_COLUMNS: [Column; 13] = [
+const WORKER_COLUMNS: [Column; 14] = [
     column("WORKER", false, 0),
     column("PID", true, 3),
     column("STATE", false, 0),
@@ -35,6 +35,7 @@ const WORKER_COLUMNS: [Column; 13] = [
     column("SESSIONS", true, 7),
     column("SOCKETS", true, 1),
     column("REQ/S", true, 0),
+    column("P99", true, 1),
     column("LAST DEATH", false, 8),
 ];
 
@@ -89,10 +90,6 @@ fn fitted(line: &str, width: usize) -> String {
 }
 
 fn app(line: &AppStatus) -> Vec<Cell> {
-    let time = |ms: Option<f64>| match ms {
-        Some(ms) => Cell::from(milliseconds(ms)),
-        None => Cell::from("-".to_owned()),
-    };
     let alarming = |text: String, alarm: bool| Cell {
         text,
         colour: alarm.then_some(RED),
@@ -105,6 +102,10 @@ fn app(line: &AppStatus) -> Vec<Cell> {
         time(line.p99_ms),
         alarming(figure(line.errors_per_s), line.errors_per_s > 0.0),
     ]
+}
+
+fn time(ms: Option<f64>) -> Cell {
+    Cell::from(ms.map_or_else(|| "-".to_owned(), milliseconds))
 }
 
 /// `0.31 ms`, `4.2 ms`, `120 ms`, `2.5 s`.
@@ -149,6 +150,7 @@ fn worker(line: &WorkerLine) -> Vec<Cell> {
         plain(line.sessions.to_string()),
         plain(line.sockets.to_string()),
         plain(figure(line.requests_per_s)),
+        time(line.p99_ms),
         plain(death),
     ]
 }

@@ -1,7 +1,7 @@
 //! The control plane: starts, watches, restarts and stops workers. See ARCHITECTURE.md.
 //!
-//! [`start`] makes three threads: the supervisor, which decides and acts; `ipc`, which speaks with
-//! Node workers; `logs`, which reads what workers print. The rest of the process sees the roster
+//! [`start`] makes four threads: the supervisor, which decides and acts; `ipc`, which speaks with
+//! Node workers; `logs`, which reads what workers print; `monitor`, which looks at `/proc`. The rest of the process sees the roster
 //! on the board, the events, and this handle.
 
 mod announce;
@@ -13,6 +13,7 @@ mod life;
 mod lines;
 mod logs;
 pub mod message;
+pub mod monitor;
 mod output;
 mod place;
 mod probe;
@@ -26,12 +27,14 @@ pub mod spawn;
 pub mod spec;
 pub mod status;
 mod supervisor;
+mod watch;
 mod worker;
 
 use crate::fleet::announce::Steps;
 use crate::fleet::guard::Guard;
 use crate::fleet::ipc::Ipc;
 use crate::fleet::logs::{Logs, Readers};
+use crate::fleet::monitor::{Figures, History, Monitor, Views};
 use crate::fleet::place::{App, Place, Version};
 pub use crate::fleet::reload::Progress;
 use crate::fleet::reload::{Reload, Reloading};
@@ -171,6 +174,7 @@ pub struct Fleet {
     children: Sender<()>,
     events: Receiver<FleetEvent>,
     statuses: Arc<Mutex<Vec<WorkerStatus>>>,
+    monitor: Monitor,
     readers: Readers,
     /// Closed when the supervisor and the logs have ended.
     done: Receiver<()>,
@@ -241,6 +245,16 @@ impl Fleet {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+
+    /// What the monitor has seen last.
+    pub fn figures(&self) -> Figures {
+        self.monitor.figures()
+    }
+
+    /// What it has seen in the last hour.
+    pub fn history(&self) -> History {
+        self.monitor.history()
+    }
 }
 
 /// Binds the workers' sockets, publishes the roster, and starts guard, threads and workers.
@@ -260,6 +274,7 @@ pub fn start(
     let (children, children_in) = bounded(1);
     let (notices, notices_in) = bounded(NOTICES_MAX);
     let (tails, tails_in) = unbounded();
+    let (looks, looks_in) = bounded(1);
     let (events, events_out) = unbounded();
     let (done_holder, done) = bounded(0);
     let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
@@ -268,6 +283,11 @@ pub fn start(
     let readers = logs.readers();
     let statuses: Arc<Mutex<Vec<WorkerStatus>>> = Arc::default();
     board.publish(place::roster(&apps, &places));
+    let views = Views {
+        statuses: Arc::clone(&statuses),
+        board: Arc::clone(&board),
+        looks,
+    };
     let supervisor = Supervisor {
         apps,
         places,
@@ -276,6 +296,7 @@ pub fn start(
             children: children_in,
             notices: notices_in,
             tails: tails_in,
+            looks: looks_in,
         },
         events,
         board,
@@ -307,11 +328,13 @@ pub fn start(
         Ok(())
     })
     .map_err(resources)?;
+    let monitor = Monitor::start(views).map_err(resources)?;
     Ok(Fleet {
         requests,
         children,
         events: events_out,
         statuses,
+        monitor,
         readers,
         done,
     })

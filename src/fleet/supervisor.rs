@@ -15,6 +15,7 @@ use crate::fleet::guard::Guard;
 use crate::fleet::ipc::Ipc;
 use crate::fleet::logs::{Logs, Tail};
 use crate::fleet::message::Notice;
+use crate::fleet::monitor::Look;
 use crate::fleet::place::{App, Place, Shown, Standing, roster};
 use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::rundir::RunDir;
@@ -57,6 +58,8 @@ pub struct Inbox {
     pub children: Receiver<()>,
     pub notices: Receiver<Notice>,
     pub tails: Receiver<Tail>,
+    /// What the monitor sees, once a second.
+    pub looks: Receiver<Look>,
 }
 
 pub struct Supervisor {
@@ -113,6 +116,9 @@ impl Supervisor {
             }
             recv(self.inbox.tails) -> tail => {
                 if let Ok(tail) = tail { self.report(tail); }
+            }
+            recv(self.inbox.looks) -> look => {
+                if let Ok(look) = look { self.watch(look); }
             }
             recv(self.inbox.children) -> _ => {}
             recv(alarm) -> _ => {}

@@ -28,6 +28,7 @@ struct Part {
     buckets: [AtomicU64; BUCKETS],
     classes: [AtomicU64; CLASSES],
     sum_us: AtomicU64,
+    held: AtomicU64,
 }
 
 /// What has been counted up to a moment.
@@ -37,6 +38,8 @@ pub struct Counts {
     /// By the first digit of the status: 1xx, 2xx, ...
     pub classes: [u64; CLASSES],
     pub sum_us: u64,
+    /// Long polls, which are held on purpose: they have a status, and no time that says anything.
+    pub held: u64,
 }
 
 impl Default for Answers {
@@ -53,6 +56,7 @@ impl Default for Part {
             buckets: [const { AtomicU64::new(0) }; BUCKETS],
             classes: [const { AtomicU64::new(0) }; CLASSES],
             sum_us: AtomicU64::new(0),
+            held: AtomicU64::new(0),
         }
     }
 }
@@ -63,25 +67,30 @@ impl Default for Counts {
             buckets: [0; BUCKETS],
             classes: [0; CLASSES],
             sum_us: 0,
+            held: 0,
         }
     }
 }
 
 impl Answers {
     /// Counts one answer. `thread`: the number of the pool thread, which no other thread has.
-    pub fn count(&self, thread: usize, took_us: u64, status: u16) {
+    /// `took_us` None: it was held on purpose.
+    pub fn count(&self, thread: usize, took_us: Option<u64>, status: u16) {
         let place = thread.min(PARTS - 1);
         let Some(part) = self.parts.get(place) else {
             return;
         };
         let alone = place < PARTS - 1;
         let part = part.get_or_init(Box::default);
-        if let Some(bucket) = part.buckets.get(bucket_of(took_us)) {
-            add(bucket, 1, alone);
-        }
         let class = usize::from(status / 100).wrapping_sub(1);
         if let Some(class) = part.classes.get(class) {
             add(class, 1, alone);
+        }
+        let Some(took_us) = took_us else {
+            return add(&part.held, 1, alone);
+        };
+        if let Some(bucket) = part.buckets.get(bucket_of(took_us)) {
+            add(bucket, 1, alone);
         }
         add(&part.sum_us, took_us, alone);
     }
@@ -97,6 +106,7 @@ impl Answers {
                 *to += from.load(Relaxed);
             }
             sum.sum_us += part.sum_us.load(Relaxed);
+            sum.held += part.held.load(Relaxed);
         }
         sum
     }
@@ -112,7 +122,13 @@ fn add(counter: &AtomicU64, more: u64, alone: bool) {
 }
 
 impl Counts {
+    /// All answers, whether they were held or not.
     pub fn total(&self) -> u64 {
+        self.timed().saturating_add(self.held)
+    }
+
+    /// Those that have a time.
+    pub fn timed(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
@@ -126,13 +142,14 @@ impl Counts {
             *to = to.saturating_sub(*from);
         }
         left.sum_us = left.sum_us.saturating_sub(before.sum_us);
+        left.held = left.held.saturating_sub(before.held);
         left
     }
 
     /// The time within which this share (0 to 1) of the answers came, in microseconds; None if
     /// there were none. Right to a tenth.
     pub fn quantile_us(&self, share: f64) -> Option<f64> {
-        let total = self.total();
+        let total = self.timed();
         let wanted = (total as f64 * share).max(1.0);
         let mut below = 0.0;
         for (bucket, count) in self.buckets.iter().enumerate() {
@@ -193,7 +210,7 @@ mod tests {
     fn quantiles_are_near() {
         let answers = Answers::default();
         for us in 1..=10_000 {
-            answers.count(us as usize % 100, us, 200);
+            answers.count(us as usize % 100, Some(us), 200);
         }
         let counts = answers.counts();
         for (share, wanted) in [(0.5, 5000.0), (0.9, 9000.0), (0.99, 9900.0)] {
@@ -210,12 +227,14 @@ mod tests {
     fn classes_and_differences() {
         let answers = Answers::default();
         for status in [200, 204, 302, 404, 503, 99, 1000] {
-            answers.count(0, 7, status);
+            answers.count(0, Some(7), status);
         }
         let before = answers.counts();
         assert_eq!(before.classes, [0, 2, 1, 1, 1]);
-        answers.count(3, 1 << 40, 500);
+        answers.count(3, Some(1 << 40), 500);
+        answers.count(3, None, 200);
         let since = answers.counts().since(&before);
-        assert_eq!((since.total(), since.classes), (1, [0, 0, 0, 0, 1]));
+        assert_eq!((since.total(), since.classes), (2, [0, 1, 0, 0, 1]));
+        assert_eq!((since.timed(), since.held), (1, 1));
     }
 }

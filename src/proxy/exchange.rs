@@ -40,6 +40,9 @@ pub struct Exchange {
     slot: Option<Slot>,
     /// A session binds the request to that slot.
     bound: bool,
+    /// With a session, a request of this method is a poll, which is held until there is something to
+    /// say.
+    get: bool,
     /// Where our own cookie leads, which the client has sent.
     affinity: Option<Slot>,
     /// What the client of an engine.io session looks like.
@@ -118,6 +121,7 @@ impl Default for Exchange {
             upstream: None,
             slot: None,
             bound: false,
+            get: false,
             affinity: None,
             looks: Looks::UNKNOWN,
             farewell: false,
@@ -191,6 +195,7 @@ impl Exchange {
                 },
             },
             lesson: Lesson::of(request),
+            get: matches!(request.method, Method::Get),
             answer_timeout: ctx.settings.answer_timeout,
             body_bytes_max: ctx.settings.body_bytes_max,
             began_us: ctx.now_us,

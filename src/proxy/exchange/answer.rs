@@ -167,8 +167,11 @@ impl Exchange {
         if let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) {
             // The borrow of the upstream ends before the lesson borrows the context.
             let took_us = ctx.now_us.saturating_sub(self.began_us);
-            let app = &upstream.gauges.app;
-            app.answers.count(ctx.thread, took_us, response.status);
+            let took_us = (!(self.bound && self.get)).then_some(took_us);
+            let gauges = &upstream.gauges;
+            for answers in [&gauges.app.answers, &gauges.answers] {
+                answers.count(ctx.thread, took_us, response.status);
+            }
             let (slot, life) = (upstream.slot, upstream.life);
             self.lesson.head(ctx, slot, life, response);
             let from = Source {

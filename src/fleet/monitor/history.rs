@@ -6,8 +6,8 @@ use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Seconds of one step, and steps that are kept.
-pub const STEP_S: u64 = 10;
-pub const STEPS_MAX: usize = 360;
+pub(super) const STEP_S: u64 = 10;
+const STEPS_MAX: usize = 360;
 
 /// Figures of one app.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
