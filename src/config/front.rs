@@ -2,7 +2,7 @@
 
 use super::ConfigError;
 use super::options::Options;
-use super::values::{Address, Bytes, Count, Deadline, Seconds, Threads};
+use super::values::{Address, Bytes, Count, Deadline, Seconds, Threads, Trusted};
 use crate::http::head::{FIELDS_MAX, HeadLimits};
 use crate::{proxy, server};
 use std::time::Duration;
@@ -85,6 +85,11 @@ pub fn settings(options: &Options, room: Room) -> Result<server::Settings, Confi
             upstream_idle_timeout: deadline(options.upstream_idle_timeout),
             requests_per_connection_max: count(options.requests_per_connection_max).unwrap_or(0),
             tunnels_max: count(options.tunnels_max).unwrap_or(connections_max),
+            trusted_proxies: options
+                .trusted_proxy
+                .iter()
+                .map(|Trusted(proxy)| *proxy)
+                .collect(),
         },
     })
 }

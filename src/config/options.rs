@@ -4,7 +4,7 @@
 //! which a test compares with `--help`. Nothing is applied here; `config::plan` does that.
 
 use super::values::{
-    Address, Bytes, Count, Deadline, HostPort, LogLevel, Seconds, Threads, WorkerCount,
+    Address, Bytes, Count, Deadline, HostPort, LogLevel, Seconds, Threads, Trusted, WorkerCount,
 };
 use std::path::PathBuf;
 
@@ -83,6 +83,8 @@ options! {
     ["Where to listen and what to write"]
     listen: Vec<Address> = "ADDR", default "127.0.0.1:8000", otherwise "",
         "HOST:PORT or unix:PATH to take requests on, repeatable; port 0 picks a free one";
+    trusted_proxy: Vec<Trusted> = "NETWORK", default "", otherwise "nobody is believed",
+        "address, network such as 10.0.0.0/8, or unix, of a proxy in front of us whose X-Forwarded-For, -Proto and -Host are believed; repeatable";
     dashboard: Option<HostPort> = "HOST:PORT", default "", otherwise "off",
         "address of the dashboard, /metrics, /healthz and /readyz; whoever can reach it can read it";
     run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root, else $XDG_RUNTIME_DIR/sidekeeper, else /tmp/sidekeeper-UID",

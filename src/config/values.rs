@@ -2,6 +2,7 @@
 //! refuses. No I/O. The messages end in what to write instead, because the reader of a refusal
 //! is a person with a command line in front of them.
 
+use crate::http::forwarded::TrustedProxy;
 use crate::server::ListenAddr;
 use std::fmt;
 use std::net::IpAddr;
@@ -231,6 +232,18 @@ impl FromStr for HostPort {
                 Err("expected HOST:PORT; a path cannot be opened in a browser".to_owned())
             }
         }
+    }
+}
+
+/// A proxy in front of us that is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trusted(pub TrustedProxy);
+
+impl FromStr for Trusted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Trusted)
     }
 }
 

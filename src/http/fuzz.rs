@@ -130,10 +130,7 @@ fn what_is_forwarded_reads_as_what_was_decided() {
         head_fields_max: 12,
         target_bytes_max: 60,
     };
-    let from = ClientSide {
-        address: Some(([9, 8, 7, 6], 5).into()),
-        scheme: "http",
-    };
+    let from = ClientSide::direct(Some(([9, 8, 7, 6], 5).into()));
     let mut dice = Dice(0x5eed_0001);
     let mut accepted = 0;
     let mut out = Vec::new();

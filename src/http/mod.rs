@@ -8,6 +8,7 @@
 
 pub mod date;
 mod field;
+pub mod forwarded;
 pub mod framing;
 pub mod head;
 mod hop;

@@ -2,6 +2,7 @@
 
 use super::intake::Intake;
 use super::outbox::Outbox;
+use crate::http::head::ClientSide;
 use crate::roster::Slot;
 use crate::sys::epoll::Event;
 use std::io;
@@ -12,8 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 #[derive(Debug)]
 pub struct Client {
     pub socket: OwnedFd,
-    /// None: a client on a Unix socket.
-    pub address: Option<SocketAddr>,
+    /// Whose connection it is, and who sent the request at hand.
+    pub from: ClientSide,
     /// Names the connection in the epoll set.
     pub token: u64,
     pub intake: Intake,
@@ -30,10 +31,10 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(socket: OwnedFd, address: Option<SocketAddr>, token: u64) -> Self {
+    pub fn new(socket: OwnedFd, peer: Option<SocketAddr>, token: u64) -> Self {
         Client {
             socket,
-            address,
+            from: ClientSide::direct(peer),
             token,
             intake: Intake::default(),
             gone: false,

@@ -21,6 +21,7 @@ pub use tunnel::Tunnel;
 
 use crate::gauges::FrontGauges;
 use crate::http::date::Date;
+use crate::http::forwarded::TrustedProxy;
 use crate::http::head::HeadLimits;
 use crate::roster::{Drain, Slot};
 use crate::route::Router;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub requests_per_connection_max: u32,
     /// Tunnels open at once, over all threads. Beyond: 503.
     pub tunnels_max: u32,
+    /// Proxies in front of us whose word about the client is taken.
+    pub trusted_proxies: Vec<TrustedProxy>,
 }
 
 /// What a pool thread owns and lends to all that it drives.

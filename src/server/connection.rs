@@ -10,6 +10,7 @@
 
 use super::tally::Seat;
 use crate::gauges::FrontGauges;
+use crate::http::forwarded;
 use crate::http::head::{self, Delivery, Version};
 use crate::proxy::{
     Client, CloseReason, Context, Exchange, HandOff, Outcome, Own, Tunnel, deadline_ms,
@@ -241,6 +242,11 @@ impl Connection {
                 self.since_ms = since_ms;
             }
             Ok(Some(request)) => {
+                let trusted = &ctx.settings.trusted_proxies;
+                if !trusted.is_empty() {
+                    let peer = self.client.from.peer;
+                    self.client.from = forwarded::client_side(trusted, peer, &request);
+                }
                 self.requests = self.requests.saturating_add(1);
                 ctx.front.requests.fetch_add(1, Relaxed);
                 let max = ctx.settings.requests_per_connection_max;

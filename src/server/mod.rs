@@ -135,8 +135,12 @@ impl Server {
             mailboxes: pool.mailboxes(),
             front: self.front.clone(),
             connections_max: self.settings.connections_max,
-            tally: (self.settings.connections_per_client_max > 0)
-                .then(|| Arc::new(Tally::new(self.settings.connections_per_client_max))),
+            tally: (self.settings.connections_per_client_max > 0).then(|| {
+                Arc::new(Tally::new(
+                    self.settings.connections_per_client_max,
+                    self.settings.proxy.trusted_proxies.clone(),
+                ))
+            }),
             turned_away: Arc::default(),
             turn: Default::default(),
             closing: Default::default(),

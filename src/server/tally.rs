@@ -3,6 +3,7 @@
 //! a connection of its client, so there are never more than `--connections-max`. Acceptors take
 //! the lock once for a connection, pool threads once when it ends; without the limit nobody does.
 
+use crate::http::forwarded::{self, TrustedProxy};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,8 @@ impl Origin {
 #[derive(Debug)]
 pub struct Tally {
     per_client_max: u32,
+    /// Their connections are many clients', and are not limited.
+    trusted: Vec<TrustedProxy>,
     open: Mutex<HashMap<Origin, u32>>,
 }
 
@@ -40,9 +43,10 @@ pub struct Seat {
 }
 
 impl Tally {
-    pub fn new(per_client_max: u32) -> Self {
+    pub fn new(per_client_max: u32, trusted: Vec<TrustedProxy>) -> Self {
         Tally {
             per_client_max,
+            trusted,
             open: Mutex::default(),
         }
     }
@@ -54,9 +58,14 @@ impl Tally {
     /// A place for one more connection, or None if the client has as many as it may.
     pub fn admit(self: &Arc<Self>, address: SocketAddr) -> Option<Seat> {
         let origin = Origin::of(address.ip());
+        let max = if forwarded::trusts(&self.trusted, Some(address.ip())) {
+            u32::MAX
+        } else {
+            self.per_client_max
+        };
         let mut open = self.lock();
         let count = open.entry(origin).or_insert(0);
-        if *count >= self.per_client_max {
+        if *count >= max {
             return None;
         }
         *count = count.saturating_add(1);
@@ -93,7 +102,7 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own_places() {
-        let tally = Arc::new(Tally::new(2));
+        let tally = Arc::new(Tally::new(2, Vec::new()));
         let first = tally.admit(address("10.0.0.1:1"));
         let second = tally.admit(address("[::ffff:10.0.0.1]:2"));
         assert!(first.is_some() && second.is_some());
@@ -105,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_client() {
-        let tally = Arc::new(Tally::new(1));
+        let tally = Arc::new(Tally::new(1, Vec::new()));
         let held = tally.admit(address("[2001:db8:1:2::1]:1"));
         assert!(held.is_some());
         assert!(tally.admit(address("[2001:db8:1:2:ffff::9]:1")).is_none());
@@ -114,7 +123,7 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_of_clients_that_left() {
-        let tally = Arc::new(Tally::new(3));
+        let tally = Arc::new(Tally::new(3, Vec::new()));
         let seats: Vec<_> = (1..=3)
             .map(|port| tally.admit(SocketAddr::from(([10, 0, 0, 1], port))))
             .collect();

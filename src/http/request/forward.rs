@@ -8,13 +8,29 @@ use crate::http::field::{push, push_decimal, push_field};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-/// Who sent a request and how it reached us, for the worker.
+/// Who sent a request and how it reached us.
 #[derive(Clone, Copy, Debug)]
-pub struct ClientSide<'a> {
-    /// `None`: a client of a Unix socket.
-    pub address: Option<SocketAddr>,
-    /// `http` or `https`.
-    pub scheme: &'a str,
+pub struct ClientSide {
+    /// The other end of the connection. `None`: of a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Who asks: the peer, or the client that a trusted proxy names (then without a port, 0).
+    pub client: Option<SocketAddr>,
+    /// The client speaks https with the proxy in front of us.
+    pub secure: bool,
+    /// The peer is a trusted proxy: what it says of the client goes on to the worker.
+    pub trusted: bool,
+}
+
+impl ClientSide {
+    /// A client of our own, before or without anybody's word for another one.
+    pub fn direct(peer: Option<SocketAddr>) -> ClientSide {
+        ClientSide {
+            peer,
+            client: peer,
+            secure: false,
+            trusted: false,
+        }
+    }
 }
 
 impl Request<'_, '_> {
@@ -56,24 +72,55 @@ impl Request<'_, '_> {
             push_decimal(out, left);
             out.extend_from_slice(b"\r\n");
         }
-        if let Some(address) = from.address {
-            out.extend_from_slice(b"X-Forwarded-For: ");
-            push_ip(out, address.ip());
-            out.extend_from_slice(b"\r\nX-Sidekeeper-Client: ");
+        self.write_forwarded_for(out, from);
+        if let Some(address) = from.client {
+            out.extend_from_slice(b"X-Sidekeeper-Client: ");
             push_ip(out, address.ip());
             out.push(b' ');
             push_decimal(out, u64::from(address.port()));
             out.extend_from_slice(b"\r\n");
         }
-        push_field(out, b"X-Forwarded-Proto", from.scheme.as_bytes());
-        if !self.host.is_empty() {
-            push_field(out, b"X-Forwarded-Host", self.host.as_bytes());
+        let scheme: &[u8] = if from.secure { b"https" } else { b"http" };
+        push_field(out, b"X-Forwarded-Proto", scheme);
+        let said = self.said_before(from, "x-forwarded-host").last();
+        match said.unwrap_or(self.host.as_bytes()) {
+            [] => {}
+            host => push_field(out, b"X-Forwarded-Host", host),
         }
         // RFC 9110 7.6.3: after the client's own, in the order of the hops.
         push(out, self.version.via());
         if self.websocket {
             out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         }
+    }
+}
+
+impl<'b> Request<'_, 'b> {
+    /// The whole way that the request has come, as far as somebody trusted says it.
+    fn write_forwarded_for(&self, out: &mut Vec<u8>, from: &ClientSide) {
+        let said = self.said_before(from, "x-forwarded-for");
+        let mut between: &[u8] = b"X-Forwarded-For: ";
+        for line in said.filter(|line| !line.is_empty()) {
+            push(out, between);
+            push(out, line);
+            between = b", ";
+        }
+        if let Some(peer) = from.peer {
+            push(out, between);
+            push_ip(out, peer.ip());
+            between = b", ";
+        }
+        if between == b", " {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// What a trusted proxy says in the fields of this name; nobody else is asked.
+    fn said_before(&self, from: &ClientSide, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        let fields = from.trusted.then(|| self.fields());
+        let named = fields.into_iter().flatten();
+        let named = named.filter(move |(field, _)| field.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value)
     }
 }
 

@@ -181,10 +181,7 @@ fn only_websocket_upgrades_are_upgrades() {
         with(head.as_bytes(), |request| {
             assert_eq!(request.websocket, websocket, "{name}")
         });
-        let from = ClientSide {
-            address: None,
-            scheme: "http",
-        };
+        let from = ClientSide::direct(None);
         let sent = written(head.as_bytes(), &from);
         assert_eq!(
             sent.contains("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"),
@@ -213,10 +210,7 @@ fn who_waits_for_a_100() {
         with(head.as_bytes(), |request| {
             assert_eq!(request.expects_continue, waits, "{name}")
         });
-        let from = ClientSide {
-            address: None,
-            scheme: "http",
-        };
+        let from = ClientSide::direct(None);
         assert_eq!(
             written(head.as_bytes(), &from).contains("Expect"),
             waits,
@@ -241,10 +235,7 @@ fn forwards_are_counted() {
         with(head.as_bytes(), |request| {
             assert_eq!(request.ends_here, ends_here, "{start}")
         });
-        let from = ClientSide {
-            address: None,
-            scheme: "http",
-        };
+        let from = ClientSide::direct(None);
         let line = format!("\r\n{sent}\r\n");
         assert!(written(head.as_bytes(), &from).contains(&line), "{start}");
     }
@@ -259,16 +250,63 @@ fn workers_learn_who_the_client_is() {
         ("[::ffff:10.0.0.255]:65535", "X-Forwarded-For: 10.0.0.255\r\nX-Sidekeeper-Client: 10.0.0.255 65535\r\n"),
     ] {
         let head = b"GET / HTTP/1.1\r\nHost: h:1\r\nA: b\r\n\r\n";
-        let from = ClientSide {
-            address: Some(address.parse().expect("an address")),
-            scheme: "https",
-        };
+        let from = ClientSide::direct(Some(address.parse().expect("an address")));
         assert_eq!(
             written(head, &from),
             format!(
-                "GET / HTTP/1.1\r\nHost: h:1\r\nA: b\r\n{lines}X-Forwarded-Proto: https\r\n\
+                "GET / HTTP/1.1\r\nHost: h:1\r\nA: b\r\n{lines}X-Forwarded-Proto: http\r\n\
                      X-Forwarded-Host: h:1\r\nVia: 1.1 sidekeeper\r\n\r\n"
             )
+        );
+    }
+}
+
+#[test]
+fn what_a_trusted_proxy_says_goes_on_and_is_added_to() {
+    let peer = "10.0.0.1:9".parse().expect("an address");
+    let trusted = ClientSide {
+        client: Some("203.0.113.9:0".parse().expect("an address")),
+        secure: true,
+        trusted: true,
+        ..ClientSide::direct(Some(peer))
+    };
+    let said = "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Forwarded-For:\r\n\
+        X-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.example\r\nX-Sidekeeper-Client: 6.6.6.6 1\r\n";
+    let table = [
+        (
+            said,
+            trusted,
+            "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.1\r\nX-Sidekeeper-Client: 203.0.113.9 0\r\n\
+             X-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.example\r\n",
+        ),
+        (
+            "",
+            trusted,
+            "X-Forwarded-For: 10.0.0.1\r\nX-Sidekeeper-Client: 203.0.113.9 0\r\n\
+             X-Forwarded-Proto: https\r\nX-Forwarded-Host: h\r\n",
+        ),
+        // A proxy on a Unix socket has no address to add.
+        (
+            said,
+            ClientSide {
+                peer: None,
+                ..trusted
+            },
+            "X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Sidekeeper-Client: 203.0.113.9 0\r\n\
+             X-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.example\r\n",
+        ),
+        (
+            said,
+            ClientSide::direct(Some(peer)),
+            "X-Forwarded-For: 10.0.0.1\r\nX-Sidekeeper-Client: 10.0.0.1 9\r\n\
+             X-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n",
+        ),
+    ];
+    for (said, from, lines) in table {
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{said}\r\n");
+        assert_eq!(
+            written(head.as_bytes(), &from),
+            format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}Via: 1.1 sidekeeper\r\n\r\n")
         );
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Exchange, Upload, Waiting, upload};
 use crate::http::framing::{self, Framing, Malformed};
-use crate::http::head::{ClientSide, Method, Request};
+use crate::http::head::{Method, Request};
 use crate::http::sniff;
 use crate::proxy::{Client, Context, HandOff, Own, deadline_ms};
 use crate::roster::{Door, Slot};
@@ -37,7 +37,7 @@ impl Exchange {
         let has_sid = route::engine_sid(request).is_some();
         // A poll that has reached a worker must not reach it twice: engine.io ends the session.
         let repeatable = request.is_idempotent_and_bodyless() && !request.websocket && !has_sid;
-        let ip = client.address.map(|a| a.ip());
+        let ip = client.from.client.map(|a| a.ip());
         let avoid = client.refused_by.as_slice();
         let asker = Asker {
             address: ip,
@@ -67,13 +67,7 @@ impl Exchange {
         self.repeatable = repeatable;
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
-        request.write_for_worker(
-            &mut output,
-            &ClientSide {
-                address: client.address,
-                scheme: "http",
-            },
-        );
+        request.write_for_worker(&mut output, &client.from);
         let rest = bytes.get(request.len..).unwrap_or_default();
         let door = match client.refused_by {
             None if request.websocket => open_door(ctx, &decision),
@@ -224,7 +218,7 @@ impl Exchange {
             if self.bound {
                 return Ok(false);
             }
-            let ip = client.address.map(|a| a.ip());
+            let ip = client.from.client.map(|a| a.ip());
             decision = ctx.router.balanced(app, ip, &failed, Why::Moved);
         }
     }
@@ -267,7 +261,7 @@ impl Exchange {
                 Some((app, worker, slot))
             })
         });
-        let ip = client.address.map(|a| a.ip());
+        let ip = client.from.client.map(|a| a.ip());
         match place {
             Some((app, worker, _)) if self.bound => Decision::Worker {
                 app,

@@ -30,6 +30,7 @@ const ANSWER: &[u8] =
 fn settings() -> proxy::Settings {
     let patience = Duration::from_secs(60);
     proxy::Settings {
+        trusted_proxies: Vec::new(),
         head: HeadLimits::default(),
         body_bytes_max: 0,
         head_timeout: patience,

@@ -14,10 +14,7 @@ fn check(rows: &[Row]) {
             (head.len(), Ok(())),
             "{name}"
         );
-        let from = ClientSide {
-            address: None,
-            scheme: "http",
-        };
+        let from = ClientSide::direct(None);
         let got = written(head.as_bytes(), &from);
         let (lines, end) = got.split_at(got.len() - 4);
         assert_eq!(end, "\r\n\r\n", "{name}");
@@ -155,10 +152,7 @@ fn upgrades() {
 /// RFC 9110 7.6.3: the protocol that the client spoke, behind the hops before us.
 #[test]
 fn via() {
-    let from = ClientSide {
-        address: None,
-        scheme: "http",
-    };
+    let from = ClientSide::direct(None);
     let sent = written(
         b"GET / HTTP/1.0\r\nHost: h\r\nVia: 1.1 a\r\nvia: 1.0 b\r\n\r\n",
         &from,
@@ -187,13 +181,7 @@ fn an_empty_line_before_and_bytes_behind() {
 fn the_output_is_appended() {
     let mut out = b"before".to_vec();
     with(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", |request| {
-        request.write_for_worker(
-            &mut out,
-            &ClientSide {
-                address: None,
-                scheme: "http",
-            },
-        );
+        request.write_for_worker(&mut out, &ClientSide::direct(None));
     });
     assert!(out.starts_with(b"beforeGET / HTTP/1.1\r\n"));
 }
