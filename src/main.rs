@@ -8,6 +8,7 @@ mod console;
 mod fleet;
 mod gauges;
 mod http;
+mod journal;
 mod proxy;
 mod roster;
 mod route;

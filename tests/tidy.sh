@@ -30,7 +30,7 @@ rank_of() {
     route | fleet) echo 6 ;;
     roster) echo 5 ;;
     gauges) echo 4 ;;
-    http) echo 3 ;;
+    http | journal) echo 3 ;;
     sys) echo 2 ;;
     esac
 }

@@ -10,6 +10,7 @@ mod front;
 mod json;
 mod keys;
 mod launch;
+mod logs;
 pub mod options;
 mod package;
 mod placement;

@@ -3,6 +3,7 @@
 //! `--help`, the keys of the configuration file (the same names with `_`), and the README's table,
 //! which a test compares with `--help`. Nothing is applied here; `config::plan` does that.
 
+use super::logs::{FileBytes, FileCount, NameDate, RotateEvery, Switch};
 use super::values::{
     Address, Bytes, Count, Deadline, HostPort, LogLevel, Seconds, Threads, Trusted, WorkerCount,
 };
@@ -95,6 +96,20 @@ options! {
         "file that gets our process id and is removed when we end";
     log_level: Option<LogLevel> = "LEVEL", default "info", otherwise "",
         "how much goes to stderr: error, warn, info, debug or trace";
+
+    ["Files of logs"]
+    log_file_bytes_max: Option<FileBytes> = "BYTES", default "10m", otherwise "",
+        "a log file that would become larger is put aside first; 0: never for its size";
+    log_rotate_every: Option<RotateEvery> = "TIME", default "day", otherwise "",
+        "how long one log file is written: hour, day, week (by the clock on the wall), seconds, or never";
+    log_files_max: Option<FileCount> = "N", default "30", otherwise "",
+        "files put aside that are kept of each log; 0: all";
+    log_total_bytes_max: Option<Bytes> = "BYTES", default "1g", otherwise "",
+        "all log files together; the oldest that were put aside go first; 0: no limit";
+    log_compress: Option<Switch> = "on|off", default "on", otherwise "",
+        "whether gzip compresses what is put aside, one file at a time, at low priority";
+    log_rotated_date: Option<NameDate> = "FORMAT", default "YYYY-MM-DD_HH-mm-ss", otherwise "",
+        "date in the name of a file that is put aside, in the tokens of moment.js";
 
     ["Threads and counts"]
     threads: Option<Threads> = "N", default "", otherwise "one a core",

@@ -4,12 +4,14 @@ use super::ConfigError;
 use super::candidate::{Candidate, Gathered, Origin, gather};
 use super::front::{self, Room};
 use super::launch::{self, Unstartable};
+use super::logs;
 use super::options::{Options, with_defaults};
 use super::package::Package;
 use super::placement::{self, Wish};
 use super::programs::Search;
 use super::values::{HostPort, LogLevel, Seconds};
 use crate::fleet::spec::{AppSpec, Launch};
+use crate::journal::rotation::Rotation;
 use crate::server;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
@@ -78,6 +80,7 @@ pub struct Plan {
     pub address_file: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub log_level: log::LevelFilter,
+    pub rotation: Rotation,
 }
 
 /// Decides everything. `command` is what followed `--`, if anything did.
@@ -258,8 +261,9 @@ fn finish(
     machine: &Machine,
     apps: Vec<AppSpec>,
     left_out: Vec<LeftOut>,
-    warnings: Vec<String>,
+    mut warnings: Vec<String>,
 ) -> Result<Plan, ConfigError> {
+    let rotation = logs::rotation(&options, &mut warnings);
     let room = Room {
         cores: machine.cores,
         descriptors_max: machine.descriptors_max,
@@ -280,6 +284,7 @@ fn finish(
         log_level: options
             .log_level
             .map_or(log::LevelFilter::Info, |LogLevel(level)| level),
+        rotation,
     })
 }
 

@@ -11,6 +11,7 @@ use crate::fleet::output::Output;
 use crate::fleet::readers::ReaderSet;
 use crate::fleet::recent::Recent;
 use crate::roster::Slot;
+use crate::sys::clock::unix_ms;
 use crate::sys::epoll::{Epoll, Interest, Waker};
 use crate::sys::socket::wait_ready;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -21,7 +22,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// A longer line is split.
 const LINE_BYTES_MAX: usize = 16 << 10;
@@ -388,13 +389,6 @@ impl LogsThread {
             output.flush_until(deadline, &self.epoll);
         }
     }
-}
-
-fn unix_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_1970.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 impl Kept {
