@@ -265,6 +265,7 @@ Examples:
 Signals:
   SIGTERM, SIGINT   stop: accept no more, finish what is in flight, stop the workers;
                     a second one hurries
+  SIGUSR1           open log files anew, after an outer logrotate has moved them
 
 Exit codes:
   0   ended as asked

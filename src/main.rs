@@ -27,6 +27,8 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
+    // Whoever rotates logs may signal every process of our name, the guard included.
+    sys::process::ignore_what_must_not_end_us();
     // The two other lives of this binary come first: they must not start anything of ours.
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {

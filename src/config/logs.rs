@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(every("never"), Ok(Every::Never));
         assert_eq!(every("90"), Ok(Every::Seconds(90)));
         for (text, part) in [
-            ("dayly", "did you mean day?"),
+            ("weeks", "did you mean week?"),
             ("1.5", "whole"),
             ("5m", "seconds"),
             ("cron", "expected hour"),
@@ -217,10 +217,7 @@ mod tests {
         let mut warnings = Vec::new();
         let rotation = rotation(&options, &mut warnings);
         assert_eq!(warnings, [""; 0]);
-        assert_eq!(
-            (rotation.bytes_max, rotation.every),
-            (10 << 20, Every::Day)
-        );
+        assert_eq!((rotation.bytes_max, rotation.every), (10 << 20, Every::Day));
         assert!(rotation.compress && rotation.date.resembles("2026-11-22_00-00-00"));
     }
 }

@@ -41,7 +41,8 @@ use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::rundir::{RunDir, SOCKET_PATH_BYTES_MAX};
 use crate::fleet::spec::AppSpec;
 use crate::fleet::status::WorkerStatus;
-use crate::fleet::supervisor::{Inbox, Request, Supervisor};
+use crate::fleet::supervisor::{Inbox, Press, Request, Supervisor};
+use crate::journal::Journal;
 use crate::roster::{Board, Slot};
 use crate::sys::procfs;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -58,7 +59,7 @@ use std::time::{Duration, Instant};
 const NOTICES_MAX: usize = 1024;
 
 /// How the fleet is run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Sockets, lock and hook; made if it is missing, mode 0700.
     pub run_dir: PathBuf,
@@ -66,16 +67,19 @@ pub struct Settings {
     pub log_worker_output: bool,
     /// The sidekeeper binary, started again as the guard and on the way to each worker.
     pub executable: PathBuf,
+    /// Writes the workers' log files.
+    pub journal: Journal,
 }
 
 impl Settings {
-    pub fn new(run_dir: PathBuf) -> Settings {
+    pub fn new(run_dir: PathBuf, journal: Journal) -> Settings {
         // The link and not what it says: it stays right when the file is replaced or removed.
         let executable = PathBuf::from("/proc/self/exe");
         Settings {
             run_dir,
             log_worker_output: true,
             executable,
+            journal,
         }
     }
 }
@@ -297,12 +301,15 @@ pub fn start(
             notices: notices_in,
             tails: tails_in,
             looks: looks_in,
+            jobs: settings.journal.jobs().clone(),
         },
         events,
         board,
         statuses: Arc::clone(&statuses),
         ipc,
         logs,
+        journal: settings.journal,
+        press: Press::default(),
         guard,
         run_dir,
         hook,

@@ -8,6 +8,7 @@
 mod act;
 mod finish;
 mod hear;
+mod press;
 
 use crate::fleet::FleetEvent;
 use crate::fleet::announce::Steps;
@@ -21,10 +22,12 @@ use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::rundir::RunDir;
 use crate::fleet::status::WorkerStatus;
 use crate::fleet::worker::{Event, Starting, State};
+use crate::journal::{Job, Journal};
 use crate::roster::{Board, Slot};
 use crate::sys::process::{self, Pid};
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 use log::{info, warn};
+pub use press::Press;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -60,6 +63,8 @@ pub struct Inbox {
     pub tails: Receiver<Tail>,
     /// What the monitor sees, once a second.
     pub looks: Receiver<Look>,
+    /// What is to be compressed, one at a time.
+    pub jobs: Receiver<Job>,
 }
 
 pub struct Supervisor {
@@ -72,6 +77,8 @@ pub struct Supervisor {
     pub statuses: Arc<Mutex<Vec<WorkerStatus>>>,
     pub ipc: Ipc,
     pub logs: Logs,
+    pub journal: Journal,
+    pub press: Press,
     pub guard: Guard,
     pub run_dir: RunDir,
     pub hook: PathBuf,
@@ -119,6 +126,9 @@ impl Supervisor {
             }
             recv(self.inbox.looks) -> look => {
                 if let Ok(look) = look { self.watch(look); }
+            }
+            recv(self.inbox.jobs) -> job => {
+                if let Ok(job) = job { self.compress(job); }
             }
             recv(self.inbox.children) -> _ => {}
             recv(alarm) -> _ => {}

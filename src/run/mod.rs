@@ -17,6 +17,7 @@ use crate::config::plan::Plan;
 use crate::config::{shown_command, shown_routes};
 use crate::fleet::status::{Condition, WorkerStatus};
 use crate::fleet::{self, Fleet, FleetEvent, Progress};
+use crate::journal::Journal;
 use crate::roster::Board;
 use crate::server::Server;
 use banner::{Arrival, Banner, Row};
@@ -43,6 +44,8 @@ const ORDERS_MAX: usize = 4;
 const GLANCE: Duration = Duration::from_millis(20);
 /// What the workers' ladder may take beyond the longest `kill_timeout`: two rungs and the reaping.
 const LADDER_SLACK: Duration = Duration::from_secs(15);
+/// What the last lines of log files may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
 /// Signals that wait for the main thread. More than these say nothing new.
 const SIGNALS_MAX: usize = 64;
 
@@ -75,7 +78,8 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     let mut server =
         Server::bind(plan.server.clone(), board.clone()).map_err(|error| error.to_string())?;
     let dashboard = plan.dashboard.as_deref().map(bind_dashboard).transpose()?;
-    let settings = fleet::Settings::new(plan.run_dir.clone());
+    let journal = Journal::start(plan.rotation.clone()).map_err(no_threads)?;
+    let settings = fleet::Settings::new(plan.run_dir.clone(), journal.clone());
     let fleet = fleet::start(plan.apps.clone(), settings, board.clone())
         .map_err(|error| error.to_string())?;
     let fleet = Arc::new(fleet);
@@ -94,21 +98,26 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
         dashboard,
     })
     .map_err(|error| error.to_string())?;
-    server.start().map_err(|error| {
-        format!("cannot start threads: {error}; look at the limits of processes")
-    })?;
+    server.start().map_err(no_threads)?;
 
     let asked = Asked { signals, orders };
     let mut reloads = Reloads {
         read_anew,
         kill_timeout_max: longest_kill_timeout(&plan),
     };
-    let address_file = serve(&plan, &server, &fleet, &asked, &mut reloads);
+    let address_file = serve(&plan, &server, &fleet, &journal, &asked, &mut reloads);
     stopping.store(true, Relaxed);
     stop(&plan, server, &fleet, &asked, reloads.kill_timeout_max);
+    if !journal.flush(FLUSH) {
+        warn!("stopping: the last lines of log files could not be written in time");
+    }
     drop(admin);
     drop(address_file);
     Ok(())
+}
+
+fn no_threads(error: io::Error) -> String {
+    format!("cannot start threads: {error}; look at the limits of processes")
 }
 
 fn bind_dashboard(address: &str) -> Result<TcpListener, String> {
@@ -129,6 +138,7 @@ fn serve(
     plan: &Plan,
     server: &Server,
     fleet: &Fleet,
+    journal: &Journal,
     asked: &Asked,
     reloads: &mut Reloads<'_>,
 ) -> Option<Trace> {
@@ -163,6 +173,10 @@ fn serve(
                 Ok(SIGHUP) if io::stdin().is_terminal() => return address_file,
                 // The log says what comes of it.
                 Ok(SIGHUP) => drop(reloads.begin(fleet, &mut arrivals, plan, None)),
+                Ok(SIGUSR1) => {
+                    info!("SIGUSR1: log files are opened anew");
+                    journal.reopen();
+                }
                 // A terminal with `stty tostop` sends it for a mere line of the log.
                 Ok(SIGTTOU) if !io::stdin().is_terminal() => one_worker_less(fleet),
                 Ok(other) => warn!("{} has no meaning yet", signal_name(other).unwrap_or("that signal")),

@@ -149,6 +149,23 @@ pub fn adopt_orphans() {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
 }
 
+/// Gives a child of ours the lowest priority: it runs when nobody else wants to.
+pub fn yield_to_others(child: Pid) {
+    const NICEST: libc::c_int = 19;
+    // SAFETY: no pointer. That it fails (the child has ended) harms nobody.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, child.number(), NICEST) };
+}
+
+/// Ignores what may come before we are ready to heed it, or must never end us: SIGUSR1, which asks
+/// that log files be opened anew, and SIGXFSZ, for which a failed write is enough. Programs that we
+/// start as workers get both as usual.
+pub fn ignore_what_must_not_end_us() {
+    for signal in [libc::SIGUSR1, libc::SIGXFSZ] {
+        // SAFETY: SIG_IGN installs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Asks for SIGKILL when the thread that started this process ends. It stays over an exec.
 pub fn die_with_parent() -> io::Result<()> {
     // SAFETY: no pointer.

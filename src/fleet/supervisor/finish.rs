@@ -19,6 +19,7 @@ impl Supervisor {
     /// become our child; then the guard may go.
     pub(super) fn finish(mut self) {
         let guard = self.guard.pid();
+        self.end_press();
         let deadline = Instant::now() + SWEEP;
         let mut told = BTreeSet::new();
         loop {

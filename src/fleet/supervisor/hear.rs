@@ -89,6 +89,8 @@ impl Supervisor {
                 );
             } else if self.guard.pid() == Some(pid) {
                 self.guard.died();
+            } else if self.press.pid() == Some(pid) {
+                self.press_ended(exit);
             } else {
                 debug!("orphan {pid} ended: {exit}");
             }
