@@ -41,7 +41,7 @@ pub struct WorkerGauges {
     pub lost: AtomicU64,
 }
 
-/// What the whole proxy is doing. Written by acceptors and pool threads.
+/// What the whole proxy is doing. Written by pool threads.
 #[derive(Debug, Default)]
 pub struct FrontGauges {
     /// Client connections open now.
@@ -63,7 +63,7 @@ const OWN_STATUSES: [u16; 15] = [
     200, 400, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505,
 ];
 
-/// Our own answers by status. Written by pool threads and acceptors.
+/// Our own answers by status. Written by pool threads.
 #[derive(Debug, Default)]
 pub struct OwnAnswers([AtomicU64; OWN_STATUSES.len()]);
 

@@ -62,6 +62,19 @@ same "$SK_STATUS" 0
 wait $CLIENT
 has "$(cat "$TMP/out")" 'slow but here'
 
+step "who waits to be accepted when a stop begins is served"
+start_again
+kill -STOP "$SK_PID"
+begin raw --timeout 15 "$ADDR" '+last:/pid'
+sleep 0.5
+kill -TERM "$SK_PID"
+kill -CONT "$SK_PID"
+wait $CLIENT
+same "$(cat "$TMP/out.status")" 0
+has "$(cat "$TMP/out")" 'HTTP/1.1 200'
+stop_sidekeeper 0 10
+same "$SK_STATUS" 0
+
 step "idle connections do not hold it up"
 start_again
 begin raw hold 50 --timeout 20 "$ADDR" '+get:/pid' '+until:\r\n\r\n'

@@ -99,6 +99,11 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// How many are held now.
+    pub fn len(&self) -> u32 {
+        self.entries.len().saturating_sub(self.free.len()) as u32
+    }
+
     /// The ids of all that is held now.
     pub fn ids(&self) -> Vec<Id> {
         self.entries
@@ -129,6 +134,7 @@ mod tests {
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut 'b'));
         assert_eq!(slab.ids(), [second]);
+        assert_eq!(slab.len(), 1);
     }
 
     #[test]

@@ -1,123 +1,26 @@
-//! Acceptors: one thread a listener takes connections and deals them out to the pool in turn.
+//! How clients come in. Each pool thread watches every listener in its own epoll set and accepts
+//! for itself: a new client wakes one thread that waits, and that thread serves it. Who comes when
+//! a limit is reached is told so; who is accepted by a thread that holds more connections than
+//! another one is dealt to that one by its mailbox.
 
 use super::connection::Counted;
-use super::pool::{Mailbox, Message};
+use super::listener::Listener;
+use super::mailbox::Mailbox;
 use super::tally::{Seat, Tally};
 use crate::gauges::FrontGauges;
 use crate::http::head::{Delivery, Version};
 use crate::proxy::Own;
+use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::socket::{self, End};
 use log::{debug, warn};
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddr {
-    /// `HOST:PORT`, as it was given.
-    Tcp(String),
-    /// The path of a Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for ListenAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenAddr::Tcp(address) => f.write_str(address),
-            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// A bound listener.
-#[derive(Debug)]
-pub enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
-}
-
-/// Connections that the kernel keeps for us while we are busy; capped by net.core.somaxconn.
-const BACKLOG: i32 = 4096;
-/// unix(7): the kernel's 108 bytes hold a NUL as well.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-impl Listener {
-    pub fn bind(address: &ListenAddr) -> io::Result<Listener> {
-        let listener = match address {
-            ListenAddr::Tcp(address) => Listener::Tcp(TcpListener::bind(address)?),
-            ListenAddr::Unix(path) => {
-                if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-                    return Err(io::Error::other(format!(
-                        "the path is too long: a Unix socket's has at most {SOCKET_PATH_BYTES_MAX} bytes"
-                    )));
-                }
-                if socket::connect_unix(path).is_ok() {
-                    return Err(io::Error::from(io::ErrorKind::AddrInUse));
-                }
-                // Nobody answers there: the socket of a run that was killed.
-                if path.symlink_metadata().is_ok_and(|m| is_socket(&m)) {
-                    std::fs::remove_file(path)?;
-                }
-                Listener::Unix(UnixListener::bind(path)?, path.clone())
-            }
-        };
-        socket::set_backlog(listener.as_fd(), BACKLOG)?;
-        if let Listener::Tcp(listener) = &listener {
-            // Small answers must not wait for the client's acknowledgements. What is accepted
-            // inherits it, which saves a call for each connection.
-            socket::set_nodelay(listener.as_fd())?;
-        }
-        Ok(listener)
-    }
-
-    /// The address as it was bound: `HOST:PORT` or `unix:PATH`.
-    pub fn address(&self) -> String {
-        match self {
-            Listener::Tcp(listener) => match listener.local_addr() {
-                Ok(address) => address.to_string(),
-                Err(e) => format!("unknown ({e})"),
-            },
-            Listener::Unix(_, path) => format!("unix:{}", path.display()),
-        }
-    }
-
-    fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
-        match self {
-            Listener::Tcp(listener) => {
-                let (stream, address) = listener.accept()?;
-                Ok((stream.into(), Some(address)))
-            }
-            Listener::Unix(listener, _) => {
-                let (stream, _) = listener.accept()?;
-                Ok((stream.into(), None))
-            }
-        }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Listener::Tcp(listener) => listener.as_fd(),
-            Listener::Unix(listener, _) => listener.as_fd(),
-        }
-    }
-}
-
-fn is_socket(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    metadata.file_type().is_socket()
-}
-
-/// What the acceptors share.
+/// What the entrances of all pool threads share.
 pub struct Desk {
     pub mailboxes: Vec<Arc<Mailbox>>,
     pub front: Arc<FrontGauges>,
@@ -126,9 +29,14 @@ pub struct Desk {
     pub tally: Option<Arc<Tally>>,
     /// Connections over a limit that are being told so.
     pub turned_away: Arc<AtomicU32>,
-    /// Whose turn it is in the pool.
-    pub turn: AtomicUsize,
     pub closing: AtomicBool,
+}
+
+/// A client that has come in.
+pub struct Arrival {
+    pub socket: OwnedFd,
+    pub address: Option<SocketAddr>,
+    pub counted: Counted,
 }
 
 /// Why a connection is not served.
@@ -155,6 +63,10 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Connections over a limit that are listened to while they read their 503. They come on top of
+/// the limit, out of the descriptors that are not there for clients.
+const TURNED_AWAY_MAX: u32 = 64;
+
 impl Desk {
     /// A place for one more connection. Clients of a Unix socket have no address to be counted by.
     fn admit(&self, address: Option<SocketAddr>) -> Result<Option<Seat>, Refusal> {
@@ -170,117 +82,191 @@ impl Desk {
         }
     }
 
-    /// Gives a pool thread something to do, each in its turn.
-    fn post(&self, message: Message) {
-        let turn = self.turn.fetch_add(1, Relaxed);
-        let place = turn.checked_rem(self.mailboxes.len());
-        if let Some(mailbox) = place.and_then(|p| self.mailboxes.get(p)) {
-            mailbox.post(message);
-        }
-    }
-
-    /// Tells a client that it cannot be served now. A pool thread sees to it that the client can
-    /// read the answer before the close; when too many are being told, the rest get it as it is.
-    fn turn_away(&self, socket: OwnedFd, address: Option<SocketAddr>) {
+    /// A place among those who are told that they cannot be served now. They are listened to, so
+    /// that they can read the answer before the close; when too many are, the rest get it as it is.
+    fn turn_away(&self, socket: OwnedFd, address: Option<SocketAddr>) -> Option<Arrival> {
         self.front.refused.fetch_add(1, Relaxed);
         if self.turned_away.load(Relaxed) >= TURNED_AWAY_MAX {
-            return refuse(&socket, &self.front);
+            refuse(&socket, &self.front);
+            return None;
         }
-        let counted = Counted::turned_away(self.turned_away.clone());
-        self.post(Message::TurnedAway {
+        Some(Arrival {
             socket,
             address,
-            counted,
-        });
-    }
-}
-
-/// A running acceptor.
-pub struct Acceptor {
-    listener: Arc<Listener>,
-    desk: Arc<Desk>,
-    thread: JoinHandle<()>,
-}
-
-/// Waits after a failed accept: they grow while it goes on failing.
-const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-/// Connections over a limit that are listened to while they read their 503. They come on top of
-/// the limit, out of the descriptors that are not there for clients.
-const TURNED_AWAY_MAX: u32 = 64;
-/// Between two lines about the same trouble.
-const SAY_EVERY: Duration = Duration::from_secs(5);
-
-impl Acceptor {
-    pub fn start(listener: Listener, desk: Arc<Desk>) -> io::Result<Acceptor> {
-        let listener = Arc::new(listener);
-        let (taken, shared) = (listener.clone(), desk.clone());
-        let thread = thread::Builder::new()
-            .name("accept".into())
-            .spawn(move || run(&taken, &shared))?;
-        Ok(Acceptor {
-            listener,
-            desk,
-            thread,
+            counted: Counted::turned_away(self.turned_away.clone()),
         })
     }
 
-    /// Stops accepting and closes the listener; the port is free when this returns.
-    pub fn close(self) {
-        self.desk.closing.store(true, Relaxed);
-        // Wakes the accept(2) that the thread waits in.
-        socket::shutdown(self.listener.as_fd(), End::Both);
-        if self.thread.join().is_err() {
-            warn!("an acceptor panicked");
-        }
-        if let Listener::Unix(_, path) = &*self.listener {
-            // It may have been removed by hand; there is nothing more to do then.
-            let _ = std::fs::remove_file(path);
-        }
+    /// The thread that holds the fewest connections, and how many.
+    fn idlest(&self) -> Option<(&Arc<Mailbox>, u32)> {
+        let held = self.mailboxes.iter().map(|m| (m, m.held().load(Relaxed)));
+        held.min_by_key(|(_, held)| *held)
     }
-}
 
-fn run(listener: &Listener, desk: &Desk) {
-    let mut back_off = BACK_OFF_FIRST;
-    let mut said: Option<Instant> = None;
-    let mut say = |line: &dyn fmt::Display| {
-        if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-            said = Some(Instant::now());
-            warn!("{line}");
-        }
-    };
-    while !desk.closing.load(Relaxed) {
-        match listener.accept() {
-            Ok((socket, address)) => {
-                back_off = BACK_OFF_FIRST;
-                match desk.admit(address) {
-                    Ok(seat) => {
-                        let counted = Counted::new(desk.front.clone(), seat);
-                        desk.post(Message::Accepted {
+    /// Takes in who waits at a listener whose threads do not look any more, and closes it.
+    pub fn close(&self, listeners: Vec<Arc<Listener>>) {
+        self.closing.store(true, Relaxed);
+        for listener in listeners {
+            while let Ok(Some((socket, address))) = listener.accept() {
+                match (self.admit(address), self.idlest()) {
+                    (Ok(seat), Some((mailbox, _))) => {
+                        let counted = Counted::new(self.front.clone(), seat);
+                        mailbox.deal(Arrival {
                             socket,
                             address,
                             counted,
                         });
                     }
-                    Err(refusal) => {
-                        say(&refusal);
-                        desk.turn_away(socket, address);
-                    }
+                    (Ok(_), None) | (Err(_), _) => refuse(&socket, &self.front),
                 }
             }
-            Err(_) if desk.closing.load(Relaxed) => break,
-            // The client left while it waited. accept(2): to be treated like trying again.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(e) => {
-                say(&format_args!(
-                    "cannot accept a connection: {e}; trying again"
-                ));
-                thread::sleep(back_off);
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
-            }
+            listener.close();
+            debug!("{}: closed", listener.address());
         }
     }
-    debug!("{}: closed", listener.address());
+}
+
+/// Waits after a failed accept: they grow while it goes on failing.
+const BACK_OFF_FIRST_MS: u64 = 5;
+const BACK_OFF_MAX_MS: u64 = 1000;
+/// Between two lines about the same trouble.
+const SAY_EVERY_MS: u64 = 5000;
+/// A thread keeps who it accepts unless it holds so many more connections than another one, and
+/// an eighth more: dealing costs two wake-ups, and short connections even out by themselves.
+const UNEVEN_MAX: u32 = 8;
+
+/// One pool thread's way of taking clients in.
+pub struct Entrance {
+    desk: Arc<Desk>,
+    listeners: Vec<Arc<Listener>>,
+    /// Marks the tokens of listeners among all tokens of the epoll set.
+    token_kind: u64,
+    back_off_ms: u64,
+    /// The listeners are not watched until then, on the pool's clock.
+    shut_until_ms: Option<u64>,
+    said_ms: Option<u64>,
+}
+
+/// What a look at a listener has brought.
+pub enum Look {
+    Served(Arrival),
+    TurnedAway(Arrival),
+    /// Somebody came, and is not for this thread.
+    Elsewhere,
+    Nobody,
+}
+
+impl Entrance {
+    pub fn new(desk: Arc<Desk>, listeners: Vec<Arc<Listener>>, token_kind: u64) -> Self {
+        Entrance {
+            desk,
+            listeners,
+            token_kind,
+            back_off_ms: BACK_OFF_FIRST_MS,
+            shut_until_ms: None,
+            said_ms: None,
+        }
+    }
+
+    /// Watches the listeners.
+    pub fn open(&mut self, epoll: &Epoll) -> io::Result<()> {
+        self.shut_until_ms = None;
+        for (listener, place) in self.listeners.iter().zip(self.token_kind..) {
+            epoll.add(listener.as_fd(), place, Interest::ACCEPT)?;
+        }
+        Ok(())
+    }
+
+    fn shut(&self, epoll: &Epoll) {
+        for listener in &self.listeners {
+            // It is watched, or it is not: both are well.
+            let _ = epoll.delete(listener.as_fd());
+        }
+    }
+
+    /// Takes no more clients in.
+    pub fn close(&mut self, epoll: &Epoll) {
+        self.shut(epoll);
+        self.shut_until_ms = None;
+        self.listeners.clear();
+    }
+
+    /// When [`Entrance::reopen`] has something to do.
+    pub fn reopen_ms(&self) -> Option<u64> {
+        self.shut_until_ms
+    }
+
+    /// Watches the listeners again once the wait after a failure is over.
+    pub fn reopen(&mut self, epoll: &Epoll, now_ms: u64) {
+        if self.shut_until_ms.is_some_and(|until| until <= now_ms)
+            && let Err(e) = self.open(epoll)
+        {
+            self.fail(epoll, &e, now_ms);
+        }
+    }
+
+    /// Accepts one client at the listener of this number. `held`: connections of this thread.
+    pub fn look(&mut self, epoll: &Epoll, number: usize, held: u32, now_ms: u64) -> Look {
+        let Some(listener) = self.listeners.get(number) else {
+            return Look::Nobody;
+        };
+        let (socket, address) = match listener.accept() {
+            Ok(Some(client)) => client,
+            Ok(None) => return Look::Nobody,
+            // The client left while it waited. accept(2): to be treated like trying again.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => return Look::Elsewhere,
+            Err(e) => {
+                self.fail(epoll, &e, now_ms);
+                return Look::Nobody;
+            }
+        };
+        self.back_off_ms = BACK_OFF_FIRST_MS;
+        let counted = match self.desk.admit(address) {
+            Ok(seat) => Counted::new(self.desk.front.clone(), seat),
+            Err(refusal) => {
+                self.say(&refusal, now_ms);
+                return match self.desk.turn_away(socket, address) {
+                    Some(arrival) => Look::TurnedAway(arrival),
+                    None => Look::Elsewhere,
+                };
+            }
+        };
+        let arrival = Arrival {
+            socket,
+            address,
+            counted,
+        };
+        match self.desk.idlest() {
+            Some((mailbox, least)) if held > least + least / 8 + UNEVEN_MAX => {
+                mailbox.deal(arrival);
+                Look::Elsewhere
+            }
+            Some(_) | None => Look::Served(arrival),
+        }
+    }
+
+    /// Nobody can be accepted, mostly for want of descriptors: looking on would be in vain, and a
+    /// listener where somebody waits is reported again and again.
+    fn fail(&mut self, epoll: &Epoll, error: &io::Error, now_ms: u64) {
+        if self.desk.closing.load(Relaxed) {
+            return;
+        }
+        self.say(
+            &format_args!("cannot accept a connection: {error}; trying again"),
+            now_ms,
+        );
+        self.shut(epoll);
+        self.shut_until_ms = Some(now_ms.saturating_add(self.back_off_ms));
+        self.back_off_ms = (self.back_off_ms * 2).min(BACK_OFF_MAX_MS);
+    }
+
+    fn say(&mut self, line: &dyn fmt::Display, now_ms: u64) {
+        let silent_since = self.said_ms.map(|at| now_ms.saturating_sub(at));
+        if silent_since.is_none_or(|silent| silent >= SAY_EVERY_MS) {
+            self.said_ms = Some(now_ms);
+            warn!("{line}");
+        }
+    }
 }
 
 /// One short answer into an empty socket buffer; the client may be gone already.
@@ -296,19 +282,4 @@ fn refuse(socket: &OwnedFd, front: &FrontGauges) {
     Own::ConnectionsMax.write(&mut answer, &how);
     let _ = socket::send(socket.as_fd(), &answer);
     socket::shutdown(socket.as_fd(), End::Write);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpStream;
-
-    #[test]
-    fn accepted_connections_inherit_that_they_do_not_wait() {
-        let address = ListenAddr::Tcp("127.0.0.1:0".parse().unwrap());
-        let listener = Listener::bind(&address).unwrap();
-        let _client = TcpStream::connect(listener.address()).unwrap();
-        let (socket, _) = listener.accept().unwrap();
-        assert!(TcpStream::from(socket).nodelay().unwrap());
-    }
 }

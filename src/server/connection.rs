@@ -73,7 +73,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// without a pause must not keep the thread to itself.
 const TURNS_MAX: usize = 64;
 
-/// Counts a connection for as long as it lives. The acceptor makes it.
+/// Counts a connection for as long as it lives.
 #[derive(Debug)]
 pub enum Counted {
     Served {

@@ -2,18 +2,22 @@
 
 mod accept;
 mod connection;
+mod listener;
+mod mailbox;
 mod pool;
 mod relay;
 mod tally;
 mod timers;
 
-pub use accept::ListenAddr;
+pub use listener::ListenAddr;
 
 use crate::gauges::FrontGauges;
 use crate::proxy;
 use crate::roster::Board;
 use crate::route::Tables;
-use accept::{Acceptor, Desk, Listener};
+use accept::Desk;
+use listener::Listener;
+use mailbox::Mailbox;
 use pool::{Pool, Shared};
 use relay::Relays;
 use std::fmt;
@@ -73,7 +77,9 @@ pub struct Server {
 }
 
 struct Running {
-    acceptors: Vec<Acceptor>,
+    desk: Arc<Desk>,
+    /// None any more once no clients are wanted.
+    listeners: Vec<Arc<Listener>>,
     pool: Pool,
     relays: Arc<Relays>,
 }
@@ -115,24 +121,15 @@ impl Server {
         &self.tables
     }
 
-    /// Starts the pool and the acceptors.
+    /// Starts the pool, which takes clients in from now on.
     pub fn start(&mut self) -> io::Result<()> {
         let relays = Arc::new(Relays::new(
             self.settings.relay_threads_max,
             self.settings.proxy.write_timeout,
         ));
-        let pool = Pool::start(
-            self.settings.threads,
-            &Shared {
-                settings: Arc::new(self.settings.proxy.clone()),
-                front: self.front.clone(),
-                board: self.board.clone(),
-                tables: self.tables.clone(),
-                relays: relays.clone(),
-            },
-        )?;
+        let mailboxes = (0..self.settings.threads.max(1)).map(|_| Mailbox::new().map(Arc::new));
         let desk = Arc::new(Desk {
-            mailboxes: pool.mailboxes(),
+            mailboxes: mailboxes.collect::<io::Result<_>>()?,
             front: self.front.clone(),
             connections_max: self.settings.connections_max,
             tally: (self.settings.connections_per_client_max > 0).then(|| {
@@ -142,29 +139,34 @@ impl Server {
                 ))
             }),
             turned_away: Arc::default(),
-            turn: Default::default(),
             closing: Default::default(),
         });
-        let acceptors = self
-            .listeners
-            .drain(..)
-            .map(|listener| Acceptor::start(listener, desk.clone()))
-            .collect::<io::Result<Vec<_>>>()?;
+        let listeners: Vec<_> = self.listeners.drain(..).map(Arc::new).collect();
+        let pool = Pool::start(&Shared {
+            settings: Arc::new(self.settings.proxy.clone()),
+            front: self.front.clone(),
+            board: self.board.clone(),
+            tables: self.tables.clone(),
+            relays: relays.clone(),
+            desk: desk.clone(),
+            listeners: listeners.clone(),
+        })?;
         self.running = Some(Running {
-            acceptors,
+            desk,
+            listeners,
             pool,
             relays,
         });
         Ok(())
     }
 
-    /// Stops accepting; idle connections close, the others when their answer is complete.
+    /// Stops accepting: who waits at a listener is the last to be served. Idle connections close,
+    /// the others when their answer is complete.
     pub fn begin_drain(&mut self) {
         if let Some(running) = &mut self.running {
-            for acceptor in running.acceptors.drain(..) {
-                acceptor.close();
-            }
             running.pool.drain();
+            let listeners = std::mem::take(&mut running.listeners);
+            running.desk.close(listeners);
         }
     }
 
@@ -191,9 +193,7 @@ impl Server {
     pub fn close(mut self) {
         if let Some(running) = self.running.take() {
             running.relays.close();
-            for acceptor in running.acceptors {
-                acceptor.close();
-            }
+            running.desk.close(running.listeners);
             running.pool.close();
         }
     }

@@ -1,7 +1,10 @@
 //! The pool: as many threads as cores, each with an epoll set of its own. A connection stays on
 //! its thread, which never waits for a peer; what others have for a thread comes by its mailbox.
 
+use super::accept::{Arrival, Desk, Entrance, Look};
 use super::connection::{Connection, Counted, Fate, Phase};
+use super::listener::Listener;
+use super::mailbox::{Mailbox, Message};
 use super::relay::{Relays, Returned};
 use super::timers::Timers;
 use crate::gauges::FrontGauges;
@@ -13,77 +16,16 @@ use crate::proxy::{self, Client, Context, INPUT_BYTES, Leaver};
 use crate::roster::{Board, Drain, View};
 use crate::route::{Router, Tables};
 use crate::sys::clock::{monotonic_ms, monotonic_us};
-use crate::sys::epoll::{Epoll, Event, Interest, Waker};
+use crate::sys::epoll::{Epoll, Event, Interest};
 use crate::sys::socket;
 use log::{debug, error, warn};
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// What the rest of the process has for a pool thread.
-pub enum Message {
-    /// A client has been accepted.
-    Accepted {
-        socket: OwnedFd,
-        address: Option<SocketAddr>,
-        counted: Counted,
-    },
-    /// A client has been accepted that is over a limit.
-    TurnedAway {
-        socket: OwnedFd,
-        address: Option<SocketAddr>,
-        counted: Counted,
-    },
-    /// A relayed tunnel is quiet.
-    Quiet(Returned),
-    /// A worker has not taken a connection that was offered to it.
-    NotTaken(NotTaken<Counted>),
-    /// The roster has changed; the thread looks at it in each batch.
-    RosterChanged,
-    /// No further request is wanted: idle connections close, the others after their answer.
-    Drain,
-    /// Drop everything and end.
-    Close,
-}
-
-/// A pool thread's mailbox. Written by anyone, read by the thread; never waits for it.
-pub struct Mailbox {
-    messages: Mutex<Vec<Message>>,
-    waker: Waker,
-}
-
-impl Mailbox {
-    fn new() -> io::Result<Self> {
-        Ok(Mailbox {
-            messages: Mutex::default(),
-            waker: Waker::new()?,
-        })
-    }
-
-    pub fn post(&self, message: Message) {
-        let mut messages = self.lock();
-        messages.push(message);
-        let first = messages.len() == 1;
-        drop(messages);
-        // Who finds the box empty rings; the thread takes all that is there when it comes.
-        if first {
-            self.waker.ring();
-        }
-    }
-
-    fn take(&self) -> Vec<Message> {
-        self.waker.silence();
-        std::mem::take(&mut *self.lock())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Message>> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What all pool threads share.
 pub struct Shared {
@@ -92,6 +34,8 @@ pub struct Shared {
     pub board: Arc<Board>,
     pub tables: Arc<Tables>,
     pub relays: Arc<Relays>,
+    pub desk: Arc<Desk>,
+    pub listeners: Vec<Arc<Listener>>,
 }
 
 /// The running pool.
@@ -100,11 +44,14 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub fn start(threads: usize, shared: &Shared) -> io::Result<Pool> {
-        let threads = (0..threads.max(1))
-            .map(|number| {
-                let thread = PoolThread::new(shared, number)?;
-                let mailbox = thread.mailbox.clone();
+    /// Starts a thread for each mailbox of the desk.
+    pub fn start(shared: &Shared) -> io::Result<Pool> {
+        let mailboxes = shared.desk.mailboxes.iter();
+        let threads = mailboxes
+            .cloned()
+            .enumerate()
+            .map(|(number, mailbox)| {
+                let thread = PoolThread::new(shared, number, mailbox.clone())?;
                 let bell = mailbox.clone();
                 let ring = Box::new(move || bell.post(Message::RosterChanged));
                 shared.board.ring_at_change(ring);
@@ -115,10 +62,6 @@ impl Pool {
             })
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Pool { threads })
-    }
-
-    pub fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
-        self.threads.iter().map(|(m, _)| m.clone()).collect()
     }
 
     pub fn drain(&self) {
@@ -144,6 +87,10 @@ const KIND_SHIFT: u32 = 62;
 const CLIENT: u64 = 0;
 const UPSTREAM: u64 = 1 << KIND_SHIFT;
 const MAILBOX: u64 = 2 << KIND_SHIFT;
+const LISTENER: u64 = 3 << KIND_SHIFT;
+
+/// Clients accepted at a listener before others of the batch have their turn.
+const ACCEPTS_MAX: usize = 16;
 
 /// How often idle upstreams are looked through, while there are any.
 const PRUNE_EVERY_MS: u64 = 1000;
@@ -151,6 +98,7 @@ const PRUNE_EVERY_MS: u64 = 1000;
 struct PoolThread {
     ctx: Context,
     connections: Slab<Box<Connection>>,
+    entrance: Entrance,
     timers: Timers,
     /// Connections that could go on, but have had their turn.
     yielded: Vec<Id>,
@@ -162,10 +110,11 @@ struct PoolThread {
 }
 
 impl PoolThread {
-    fn new(shared: &Shared, number: usize) -> io::Result<Self> {
-        let mailbox = Arc::new(Mailbox::new()?);
+    fn new(shared: &Shared, number: usize, mailbox: Arc<Mailbox>) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        epoll.add(mailbox.waker.as_fd(), MAILBOX, Interest::READ_LEVEL)?;
+        epoll.add(mailbox.as_fd(), MAILBOX, Interest::READ_LEVEL)?;
+        let mut entrance = Entrance::new(shared.desk.clone(), shared.listeners.clone(), LISTENER);
+        entrance.open(&epoll)?;
         Ok(PoolThread {
             ctx: Context {
                 epoll,
@@ -183,6 +132,7 @@ impl PoolThread {
                 spare: Vec::new(),
             },
             connections: Slab::default(),
+            entrance,
             timers: Timers::default(),
             yielded: Vec::new(),
             mailbox,
@@ -220,6 +170,8 @@ impl PoolThread {
             }
             self.expire();
             self.prune();
+            self.entrance.reopen(&self.ctx.epoll, self.ctx.now_ms);
+            self.mailbox.held().store(self.connections.len(), Relaxed);
         }
     }
 
@@ -243,7 +195,9 @@ impl PoolThread {
             .upstreams
             .has_idle()
             .then(|| self.pruned_ms.saturating_add(PRUNE_EVERY_MS));
-        let next = [self.timers.next_ms(), prune].into_iter().flatten().min()?;
+        let reopen = self.entrance.reopen_ms();
+        let next = [self.timers.next_ms(), prune, reopen];
+        let next = next.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(monotonic_ms())))
     }
 
@@ -308,6 +262,7 @@ impl PoolThread {
                     None => self.ctx.upstreams.close(id),
                 }
             }
+            LISTENER => self.take_in(event.token),
             _ => {
                 for message in self.mailbox.take() {
                     self.message(message);
@@ -318,47 +273,73 @@ impl PoolThread {
 
     fn message(&mut self, message: Message) {
         match message {
-            Message::Accepted {
-                socket,
-                address,
-                counted,
-            } => self.accept(socket, address, counted),
-            Message::TurnedAway {
-                socket,
-                address,
-                counted,
-            } => self.turn_away(socket, address, counted),
+            Message::Accepted(arrival) => self.accept(arrival),
             Message::Quiet(returned) => self.take_back(returned),
             Message::NotTaken(connection) => self.begin_anew(connection),
             Message::RosterChanged => {}
             Message::Drain => {
                 self.draining = true;
+                self.entrance.close(&self.ctx.epoll);
                 for id in self.connections.ids() {
-                    if self.connections.get_mut(id).is_some_and(|c| c.is_idle()) {
-                        self.remove(id);
-                    }
+                    self.end_idle(id);
                 }
             }
             Message::Close => self.closing = true,
         }
     }
 
-    fn accept(&mut self, socket: OwnedFd, address: Option<SocketAddr>, counted: Counted) {
-        let client = Client::new(socket, address, 0);
-        let connection = Connection::new(client, counted, self.ctx.now_ms);
-        self.watch(Box::new(connection));
+    /// Clients wait at a listener.
+    fn take_in(&mut self, token: u64) {
+        let number = usize::try_from(token & !LISTENER).unwrap_or(usize::MAX);
+        for _ in 0..ACCEPTS_MAX {
+            let (held, now_ms) = (self.connections.len(), self.ctx.now_ms);
+            match self.entrance.look(&self.ctx.epoll, number, held, now_ms) {
+                Look::Served(arrival) => self.accept(arrival),
+                Look::TurnedAway(arrival) => self.turn_away(arrival),
+                Look::Elsewhere => {}
+                Look::Nobody => return,
+            }
+        }
+    }
+
+    fn accept(&mut self, arrival: Arrival) {
+        let client = Client::new(arrival.socket, arrival.address, 0);
+        let connection = Connection::new(client, arrival.counted, self.ctx.now_ms);
+        let id = self.watch(Box::new(connection));
+        if self.draining {
+            self.end_idle(id);
+        } else if let Some(connection) = self.connections.get_mut(id) {
+            // Most have sent their request by the time that the others of the batch are done.
+            connection.client.intake.readable = true;
+            self.yielded.push(id);
+        }
     }
 
     /// Tells a client over a limit so, and listens until it has read that.
-    fn turn_away(&mut self, socket: OwnedFd, address: Option<SocketAddr>, counted: Counted) {
-        let client = Client::new(socket, address, CLIENT);
-        let mut connection = Connection::new(client, counted, self.ctx.now_ms);
+    fn turn_away(&mut self, arrival: Arrival) {
+        let client = Client::new(arrival.socket, arrival.address, CLIENT);
+        let mut connection = Connection::new(client, arrival.counted, self.ctx.now_ms);
         connection.turn_away(&mut self.ctx);
         self.watch(Box::new(connection));
     }
 
+    /// No further request is wanted. One that has come already is served: closing over it would
+    /// answer it with a reset.
+    fn end_idle(&mut self, id: Id) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.is_idle() {
+            connection.client.intake.readable = true;
+            self.drive(id);
+        }
+        if self.connections.get_mut(id).is_some_and(|c| c.is_idle()) {
+            self.remove(id);
+        }
+    }
+
     /// Registers a connection; what has come already is reported by the next wait.
-    fn watch(&mut self, mut connection: Box<Connection>) {
+    fn watch(&mut self, mut connection: Box<Connection>) -> Id {
         let id = self.connections.next_id();
         connection.client.token = CLIENT | id.bits();
         let added = self.ctx.epoll.add(
@@ -369,12 +350,12 @@ impl PoolThread {
         if let Err(e) = added {
             warn!("cannot watch a connection: {e}");
             connection.release(&mut self.ctx);
-            return;
+            return id;
         }
         let deadline = connection.deadline_ms(&mut self.ctx);
         connection.queued_ms = u64::MAX;
         self.timers.remind(id, deadline, &mut connection.queued_ms);
-        self.connections.insert(connection);
+        self.connections.insert(connection)
     }
 
     /// A relayed tunnel is parked again.
@@ -513,8 +494,7 @@ impl PoolThread {
         let mut client = Client::new(socket, address, 0);
         client.unread = original;
         client.refused_by = Some(slot);
-        let id = self.connections.next_id();
-        self.watch(Box::new(Connection::new(client, kept, self.ctx.now_ms)));
+        let id = self.watch(Box::new(Connection::new(client, kept, self.ctx.now_ms)));
         self.drive(id);
     }
 

@@ -1,7 +1,7 @@
 //! How many connections each client has open, for `--connections-per-client-max`. A client is an
 //! IPv4 address, or the /64 network that one IPv6 subscriber gets. An entry lives only as long as
-//! a connection of its client, so there are never more than `--connections-max`. Acceptors take
-//! the lock once for a connection, pool threads once when it ends; without the limit nobody does.
+//! a connection of its client, so there are never more than `--connections-max`. Pool threads
+//! take the lock when a connection begins and when it ends; without the limit nobody does.
 
 use crate::http::forwarded::{self, TrustedProxy};
 use std::collections::HashMap;

@@ -15,6 +15,9 @@ impl Interest {
     /// [`Interest::READ`], and room to write after a write that found none.
     pub const READ_WRITE: Interest =
         Interest((libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLOUT | libc::EPOLLET) as u32);
+    /// Clients at a listener that several sets watch: told again while one waits, but a new one
+    /// wakes only one set that is being waited for.
+    pub const ACCEPT: Interest = Interest((libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32);
     /// Level-triggered reading: told again until everything has been read.
     pub const READ_LEVEL: Interest = Interest(libc::EPOLLIN as u32);
     /// [`Interest::READ_LEVEL`], and told again as long as there is room to write.

@@ -1,7 +1,7 @@
 //! What a request on kept connections costs a pool thread in memory: nothing. Real sockets, a pool
 //! thread, and a worker that answers everything alike.
 
-use super::{Counted, Message, PoolThread, Shared};
+use super::{Arrival, Counted, Desk, Mailbox, Message, PoolThread, Shared};
 use crate::gauges::{FrontGauges, WorkerGauges};
 use crate::http::head::HeadLimits;
 use crate::proxy;
@@ -113,15 +113,24 @@ fn requests_on_kept_connections_allocate_nothing() {
     });
     let board = Arc::new(Board::default());
     board.publish(roster(&socket));
+    let mailbox = Arc::new(Mailbox::new().unwrap());
     let shared = Shared {
         settings: Arc::new(settings()),
         front: Arc::default(),
         board,
         tables: Arc::new(Tables::new(1000)),
         relays: Arc::new(Relays::new(0, Duration::from_secs(60))),
+        desk: Arc::new(Desk {
+            mailboxes: vec![mailbox.clone()],
+            front: Arc::default(),
+            connections_max: 100,
+            tally: None,
+            turned_away: Arc::default(),
+            closing: Default::default(),
+        }),
+        listeners: Vec::new(),
     };
-    let pool_thread = PoolThread::new(&shared, 0).unwrap();
-    let mailbox = pool_thread.mailbox.clone();
+    let pool_thread = PoolThread::new(&shared, 0, mailbox.clone()).unwrap();
     let running = thread::spawn(move || {
         allocations::watch_this_thread();
         pool_thread.run();
@@ -136,7 +145,7 @@ fn requests_on_kept_connections_allocate_nothing() {
                 .set_read_timeout(Some(Duration::from_secs(30)))
                 .unwrap();
             let (accepted, address) = front.accept().unwrap();
-            mailbox.post(Message::Accepted {
+            mailbox.deal(Arrival {
                 socket: OwnedFd::from(accepted),
                 address: Some(address),
                 counted: Counted::new(gauges.clone(), None),

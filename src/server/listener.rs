@@ -1,0 +1,140 @@
+//! Addresses that are listened on, and the sockets bound to them. A listener never waits: whoever
+//! accepts is told that there is nobody.
+
+use crate::sys::socket::{self, End};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// `HOST:PORT`, as it was given.
+    Tcp(String),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddr::Tcp(address) => f.write_str(address),
+            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Connections that the kernel keeps for us while we are busy; capped by net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// unix(7): the kernel's 108 bytes hold a NUL as well.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+impl Listener {
+    pub fn bind(address: &ListenAddr) -> io::Result<Listener> {
+        let listener = match address {
+            ListenAddr::Tcp(address) => Listener::Tcp(TcpListener::bind(address)?),
+            ListenAddr::Unix(path) => {
+                if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+                    return Err(io::Error::other(format!(
+                        "the path is too long: a Unix socket's has at most {SOCKET_PATH_BYTES_MAX} bytes"
+                    )));
+                }
+                if socket::connect_unix(path).is_ok() {
+                    return Err(io::Error::from(io::ErrorKind::AddrInUse));
+                }
+                // Nobody answers there: the socket of a run that was killed.
+                if path.symlink_metadata().is_ok_and(|m| is_socket(&m)) {
+                    std::fs::remove_file(path)?;
+                }
+                Listener::Unix(UnixListener::bind(path)?, path.clone())
+            }
+        };
+        socket::set_backlog(listener.as_fd(), BACKLOG)?;
+        if let Listener::Tcp(listener) = &listener {
+            // Small answers must not wait for the client's acknowledgements. What is accepted
+            // inherits it, which saves a call for each connection.
+            socket::set_nodelay(listener.as_fd())?;
+        }
+        // All pool threads are told of a client that several of them may find, and only one gets it.
+        socket::set_nonblocking(listener.as_fd());
+        Ok(listener)
+    }
+
+    /// The address as it was bound: `HOST:PORT` or `unix:PATH`.
+    pub fn address(&self) -> String {
+        match self {
+            Listener::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => address.to_string(),
+                Err(e) => format!("unknown ({e})"),
+            },
+            Listener::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// The next client that waits, and its address if it has one; None if nobody waits. What is
+    /// accepted does not inherit that the listener never waits.
+    pub fn accept(&self) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+        let accepted = match self {
+            Listener::Tcp(listener) => listener
+                .accept()
+                .map(|(stream, address)| (stream.into(), Some(address))),
+            Listener::Unix(listener, _) => {
+                listener.accept().map(|(stream, _)| (stream.into(), None))
+            }
+        };
+        match accepted {
+            Ok(client) => Ok(Some(client)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Turns away who comes from now on. The port is free when the last copy is dropped as well.
+    pub fn close(&self) {
+        socket::shutdown(self.as_fd(), End::Both);
+        if let Listener::Unix(_, path) = self {
+            // It may have been removed by hand; there is nothing more to do then.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+fn is_socket(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    metadata.file_type().is_socket()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn accepted_connections_inherit_that_they_do_not_wait() {
+        let address = ListenAddr::Tcp("127.0.0.1:0".parse().unwrap());
+        let listener = Listener::bind(&address).unwrap();
+        let _client = TcpStream::connect(listener.address()).unwrap();
+        let (socket, _) = listener.accept().unwrap().unwrap();
+        assert!(TcpStream::from(socket).nodelay().unwrap());
+        assert!(listener.accept().unwrap().is_none());
+    }
+}
