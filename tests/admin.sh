@@ -23,7 +23,7 @@ steady() {
 
 step "no instance: every command says so, how to start one, and ends with 3"
 SK_DIR=$TMP/none
-for command in status sessions logs stop restart "why abc"; do
+for command in status top sessions logs stop restart "why abc"; do
     code 3 ask $command
     has "$OUT" "no instance runs in $TMP/none/run" "sidekeeper run"
 done
@@ -50,6 +50,40 @@ echo.0 PID ready T 0 CPU MEM MEM - 0 0 0 0 -
 echo.1 PID ready T 0 CPU MEM MEM - 0 0 0 0 -
 spare.0 PID ready T 0 CPU MEM MEM - 0 0 0 0 -'
 check "status is a table of all workers" same "$(ask status | steady)" "$wanted"
+
+# A terminal of 100 columns and 20 lines: what it gets until a key that interrupts is pressed.
+top_on_a_terminal() {
+    python3 - "$SIDEKEEPER" "$SK_DIR/run" <<'PY'
+import fcntl, os, pty, signal, struct, sys, termios, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ["TERM"] = "xterm"
+    os.environ.pop("NO_COLOR", None)
+    os.execv(sys.argv[1], [sys.argv[1], "top", "--run-dir", sys.argv[2]])
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 100, 0, 0))
+text, pictures, deadline = b"", 0, time.time() + 20
+while text.count(b"Ctrl-C ends this") < 3 and time.time() < deadline:
+    text += os.read(fd, 65536)
+os.write(fd, b"\x03")
+try:
+    while time.time() < deadline:
+        more = os.read(fd, 65536)
+        if not more: break
+        text += more
+except OSError:
+    pass
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+assert status == 0, status
+assert text.startswith(b"\x1b[?1049h") and text.rstrip(b"^C\r\n").endswith(b"\x1b[?1049l"), text[-80:]
+for word in (b"WORKER", b"echo.1", b"spare.0", b"REQ/S"):
+    assert word in text, word
+for line in text.split(b"\r\n"):
+    plain = __import__("re").sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", line).decode()
+    assert len(plain) <= 100, plain
+PY
+}
+check "top fills a terminal, keeps to its width, and gives it back" top_on_a_terminal
+check "top elsewhere is one picture" same "$(ask top | grep -c '^WORKER')" 1
 
 status_knows() {
     get / >/dev/null

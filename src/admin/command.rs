@@ -143,6 +143,16 @@ pub const COMMANDS: &[Command] = &[
         act: status::act,
     },
     Command {
+        name: "top",
+        operands: "",
+        operands_min: 0,
+        operands_max: 0,
+        switches: &[],
+        help: "show apps and workers live, the busiest first, until interrupted",
+        pace: Pace::Quick,
+        act: status::act,
+    },
+    Command {
         name: "logs",
         operands: "[APP|WORKER]",
         operands_min: 0,

@@ -241,3 +241,34 @@ fn unix_s(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+pub mod tests_support {
+    use super::*;
+
+    /// An instance with one app, `a`, and these workers: name and CPU.
+    pub fn a_status(workers: &[(&str, f64)]) -> Status {
+        let worker = |(name, cpu): &(&str, f64)| {
+            serde_json::json!({
+                "app": "a", "worker": name, "instance": 0, "pid": 7, "state": "ready", "state_s": 3,
+                "restarts": 0, "cpu_percent": cpu, "memory_bytes": 1 << 20, "threads": 1,
+                "descriptors": 5, "descriptors_max": 9, "loop_lag_ms": null, "in_flight": 0,
+                "sessions": 0, "sockets": 0, "tunnels": 0, "handed_off": 0,
+                "handed_off_bytes_in": 0, "handed_off_bytes_out": 0, "requests_per_s": 0.0,
+                "p50_ms": null, "p99_ms": null, "finished": 0, "broken": 0, "relayed": 0, "lost": 0,
+                "last_death": null
+            })
+        };
+        let workers: Vec<_> = workers.iter().map(worker).collect();
+        let app = serde_json::json!({
+            "app": "a", "workers": workers.len(), "ready": workers.len(), "requests_per_s": 0.0,
+            "p50_ms": null, "p99_ms": null, "errors_per_s": 0.0, "restarts": 0
+        });
+        let status = serde_json::json!({
+            "version": "1", "pid": 1, "uptime_s": 1, "run_dir": "/r", "addresses": ["a"],
+            "dashboard": null, "stopping": false, "connections": 0, "tunnels": 0, "accepted": 0,
+            "refused": 0, "requests": 0, "apps": [app], "workers": workers
+        });
+        serde_json::from_value(status).expect("a status")
+    }
+}

@@ -8,6 +8,7 @@
 mod connection;
 mod screen;
 mod table;
+mod top;
 
 use crate::admin::command::{
     Ask, Command, EXIT_FAILURE, EXIT_NO_INSTANCE, EXIT_USAGE, Pace, Refusal, Switch,
@@ -164,6 +165,9 @@ pub fn ask(question: &Question, run_dir: &Path) -> Result<(), Failure> {
             other => other,
         };
     }
+    if question.ask.command == "top" {
+        return watch_live(question, run_dir, &screen);
+    }
     if !question.ask.has("watch") {
         return converse(question, run_dir, &screen);
     }
@@ -184,6 +188,52 @@ pub fn ask(question: &Question, run_dir: &Path) -> Result<(), Failure> {
         }
         thread::sleep(WATCH_EVERY);
     }
+}
+
+/// `top`: one picture a second on a terminal, one in all elsewhere.
+fn watch_live(question: &Question, run_dir: &Path, screen: &Screen) -> Result<(), Failure> {
+    let patience = Some(QUICK_TIME_MAX);
+    let look = || -> Result<String, Failure> {
+        let connection = Connection::open(run_dir, &question.ask, patience);
+        let mut connection = connection.map_err(|trouble| told(trouble, run_dir))?;
+        let line = connection
+            .line()
+            .map_err(|trouble| told(trouble, run_dir))?;
+        line.ok_or_else(|| Failure {
+            code: EXIT_FAILURE,
+            why: "the instance ended before it had answered".to_owned(),
+        })
+    };
+    let first = look()?;
+    let Some(_) = screen.size().filter(|_| !screen.json) else {
+        screen.show("status", &first);
+        return Ok(());
+    };
+    let mut clock = top::Clock::new().map_err(|error| Failure {
+        code: EXIT_FAILURE,
+        why: format!("no signals can be heard: {error}"),
+    })?;
+    let mut past = top::Past::default();
+    screen.write(top::ENTER);
+    let mut next = Ok(first);
+    let ended = loop {
+        match next {
+            Err(failure) => break Err(failure),
+            Ok(line) => match (serde_json::from_str::<Status>(&line), screen.size()) {
+                (Ok(status), Some(size)) => {
+                    past.add(&status);
+                    screen.write(&top::picture(&status, &past, size, screen.colours));
+                }
+                (Ok(_) | Err(_), _) => break Ok(()),
+            },
+        }
+        if screen.gone() || clock.wait() == top::Struck::Ended {
+            break Ok(());
+        }
+        next = look();
+    };
+    screen.write(top::LEAVE);
+    ended
 }
 
 fn converse(question: &Question, run_dir: &Path, screen: &Screen) -> Result<(), Failure> {
@@ -347,11 +397,16 @@ impl Screen {
 
     /// Columns; None: as many as are needed.
     fn width(&self) -> Option<usize> {
+        self.size().map(|(columns, _)| columns)
+    }
+
+    /// Columns and lines of the terminal, if it is one.
+    fn size(&self) -> Option<(usize, usize)> {
         use std::os::fd::AsFd;
         if !self.terminal {
             return None;
         }
-        crate::sys::terminal::columns(io::stdout().as_fd())
+        crate::sys::terminal::size(io::stdout().as_fd())
     }
 }
 

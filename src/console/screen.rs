@@ -22,7 +22,7 @@ const fn column(title: &'static str, right: bool, expendable: u8) -> Column {
     }
 }
 
-const WORKER_COLUMNS: [Column; 14] = [
+pub const WORKER_COLUMNS: [Column; 14] = [
     column("WORKER", false, 0),
     column("PID", true, 3),
     column("STATE", false, 0),
@@ -39,7 +39,7 @@ const WORKER_COLUMNS: [Column; 14] = [
     column("LAST DEATH", false, 8),
 ];
 
-const APP_COLUMNS: [Column; 6] = [
+pub const APP_COLUMNS: [Column; 6] = [
     column("APP", false, 0),
     column("READY", true, 0),
     column("REQ/S", true, 0),
@@ -50,22 +50,8 @@ const APP_COLUMNS: [Column; 6] = [
 
 /// `sidekeeper status`.
 pub fn status(status: &Status, width: Option<usize>, colours: bool) -> String {
-    let mut text = format!(
-        "sidekeeper {} (pid {}), up {}, on {}\n",
-        status.version,
-        status.pid,
-        humane::time(status.uptime_s),
-        status.addresses.join(", ")
-    );
-    let ready: usize = status.apps.iter().map(|app| app.ready).sum();
-    let per_second: f64 = status.apps.iter().map(|app| app.requests_per_s).sum();
-    text.push_str(&format!(
-        "{ready} of {} workers ready, {} requests/s, {} connections, {} refused\n\n",
-        status.workers.len(),
-        figure(per_second),
-        status.connections,
-        status.refused
-    ));
+    let mut text = headline(status);
+    text.push('\n');
     let rows: Vec<Vec<Cell>> = status.apps.iter().map(app).collect();
     text.push_str(&compose(&APP_COLUMNS, &rows, width, colours));
     text.push('\n');
@@ -80,8 +66,29 @@ pub fn status(status: &Status, width: Option<usize>, colours: bool) -> String {
     }
 }
 
+/// Two lines: which instance, and how it does.
+pub fn headline(status: &Status) -> String {
+    let mut text = format!(
+        "sidekeeper {} (pid {}), up {}, on {}\n",
+        status.version,
+        status.pid,
+        humane::time(status.uptime_s),
+        status.addresses.join(", ")
+    );
+    let ready: usize = status.apps.iter().map(|app| app.ready).sum();
+    let per_second: f64 = status.apps.iter().map(|app| app.requests_per_s).sum();
+    text.push_str(&format!(
+        "{ready} of {} workers ready, {} requests/s, {} connections, {} refused\n",
+        status.workers.len(),
+        figure(per_second),
+        status.connections,
+        status.refused
+    ));
+    text
+}
+
 /// A line of text without colours that is too long is cut; the table has seen to itself.
-fn fitted(line: &str, width: usize) -> String {
+pub fn fitted(line: &str, width: usize) -> String {
     if line.contains('\x1b') || line.chars().count() <= width {
         return line.to_owned();
     }
@@ -89,7 +96,7 @@ fn fitted(line: &str, width: usize) -> String {
     kept + "…"
 }
 
-fn app(line: &AppStatus) -> Vec<Cell> {
+pub fn app(line: &AppStatus) -> Vec<Cell> {
     let alarming = |text: String, alarm: bool| Cell {
         text,
         colour: alarm.then_some(RED),
@@ -118,7 +125,7 @@ fn milliseconds(ms: f64) -> String {
     }
 }
 
-fn worker(line: &WorkerLine) -> Vec<Cell> {
+pub fn worker(line: &WorkerLine) -> Vec<Cell> {
     let plain = |text: String| Cell::from(text);
     let coloured = |text: String, colour| Cell {
         text,
