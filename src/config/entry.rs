@@ -4,6 +4,7 @@
 use super::ConfigError;
 use super::keys;
 use super::launch::Start;
+use super::process::ProcessKeys;
 use super::shell;
 use super::source::Object;
 use super::suggest::nearest;
@@ -57,6 +58,7 @@ pub struct Entry {
     pub wait_ready: bool,
     pub listen_timeout: Duration,
     pub kill_timeout: Duration,
+    pub process: ProcessKeys,
     pub warnings: Vec<String>,
 }
 
@@ -85,6 +87,7 @@ impl Default for Entry {
             wait_ready: false,
             listen_timeout: LISTEN_TIMEOUT,
             kill_timeout: KILL_TIMEOUT,
+            process: ProcessKeys::default(),
             warnings: Vec::new(),
         }
     }
@@ -104,7 +107,7 @@ impl Entry {
             env.extend(object.variables(&key)?);
         }
         let mut entry = Entry {
-            name: read_name(object)?,
+            name: read_name(object, env_name)?,
             start: read_start(object)?,
             cwd: object.text(&["cwd"])?.map(PathBuf::from),
             path: read_path(object)?,
@@ -128,6 +131,7 @@ impl Entry {
                 .map_or(DRAIN_TIMEOUT, |Seconds(time)| time),
             broadcast: object.flag(&["broadcast"], false)?,
             restart: read_restart(object)?,
+            process: ProcessKeys::read(object)?,
             wait_ready: object.flag(&["wait_ready"], false)?,
             env,
             warnings,
@@ -187,10 +191,14 @@ fn check_mode(object: &Object<'_>) -> Result<(), ConfigError> {
     }
 }
 
-fn read_name(object: &Object<'_>) -> Result<Option<String>, ConfigError> {
-    let Some(name) = object.text(&["name"])? else {
+fn read_name(object: &Object<'_>, env_name: Option<&str>) -> Result<Option<String>, ConfigError> {
+    let Some(mut name) = object.text(&["name"])? else {
         return Ok(None);
     };
+    let append = object.flag(&["append_env_to_name"], false)?;
+    if let Some(env) = env_name.filter(|_| append) {
+        name = format!("{name}-{env}");
+    }
     match refused_name(&name) {
         Some(why) => Err(object.refuse("name", why)),
         None => Ok(Some(name)),
@@ -387,5 +395,6 @@ fn read_restart(object: &Object<'_>) -> Result<RestartPolicy, ConfigError> {
         delay_max: usual.delay_max.max(delay_first),
         errored_delay: usual.errored_delay,
         stop_exit_codes: object.integers(&["stop_exit_codes", "stop_exit_code"])?,
+        autorestart: object.flag(&["autorestart"], usual.autorestart)?,
     })
 }

@@ -4,6 +4,7 @@
 //! values the text is walked a second time, which may be slow because it happens at most once.
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A place in a JSON text: the keys and indexes that lead to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +23,56 @@ pub struct Place {
 /// Parses the text; the error is a sentence and a place.
 pub fn parse(text: &str) -> Result<Value, (Place, String)> {
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-    serde_json::from_str(body).map_err(|error| {
+    let value = serde_json::from_str(body).map_err(|error| {
         let place = Place {
             line: error.line(),
             column: error.column(),
         };
         (place, explain(body, &error))
-    })
+    })?;
+    match repeated_key(body) {
+        Some((place, key)) => {
+            let key = key.escape_debug();
+            let why = format!("`{key}` stands twice in the same object; remove one of them");
+            Err((place, why))
+        }
+        None => Ok(value),
+    }
+}
+
+/// The first key that stands twice in one object, where it does so again. JSON allows that, and the
+/// first value would be dropped in silence. The text has been parsed before.
+fn repeated_key(text: &str) -> Option<(Place, String)> {
+    let mut walk = Walk {
+        text: text.as_bytes(),
+        at: 0,
+    };
+    let mut open: Vec<BTreeSet<String>> = Vec::new();
+    while let Some(byte) = walk.peek() {
+        match byte {
+            b'"' => {
+                let start = walk.at;
+                let key: Option<String> = serde_json::from_slice(walk.string()).ok();
+                walk.blanks();
+                if walk.peek() == Some(b':')
+                    && let (Some(key), Some(keys)) = (key, open.last_mut())
+                    && !keys.insert(key.clone())
+                {
+                    return place_at(text, start).map(|place| (place, key));
+                }
+            }
+            b'{' | b'[' => {
+                open.push(BTreeSet::new());
+                walk.step();
+            }
+            b'}' | b']' => {
+                open.pop();
+                walk.step();
+            }
+            _ => walk.step(),
+        }
+    }
+    None
 }
 
 /// serde_json's words, and for the usual slips what they really are.
@@ -76,6 +120,10 @@ pub fn place_of(text: &str, path: &[Step]) -> Option<Place> {
     for step in path {
         offset = walk.enter(step)?;
     }
+    place_at(text, offset)
+}
+
+fn place_at(text: &str, offset: usize) -> Option<Place> {
     let before = text.get(..offset)?;
     let line_start = before
         .rfind('\n')
@@ -106,6 +154,12 @@ impl Walk<'_> {
             .peek()
             .is_some_and(|b| b" \t\r\n,:\xef\xbb\xbf".contains(&b))
         {
+            self.step();
+        }
+    }
+
+    fn blanks(&mut self) {
+        while self.peek().is_some_and(|b| b" \t\r\n".contains(&b)) {
             self.step();
         }
     }
@@ -203,6 +257,34 @@ mod tests {
             let (place, message) = parse(text).expect_err(text);
             assert!(message.contains(part), "{text}: {message}");
             assert!(line == 0 || place.line == line, "{text}: {place:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_found_where_it_does() {
+        let table = [
+            (
+                r#"{"a": 1, "b": {"a": 1}, "c": ["a", "a"], "d": "a"}"#,
+                None,
+            ),
+            (r#"[{"a": 1}, {"a": 2}]"#, None),
+            ("{\"a\": 1,\n \"a\": 2}", Some((2, 2))),
+            (
+                "{\"a\": \"a\", \"x\": {\"b\": 1, \"b\" : 2}}",
+                Some((1, 26)),
+            ),
+            (r#"{"\u0061": 1, "a": 2}"#, Some((1, 15))),
+            (r#"{"a\"": 1, "a": {"a": [{}], "a": 0}}"#, Some((1, 29))),
+        ];
+        for (text, place) in table {
+            match (parse(text), place) {
+                (Ok(_), None) => {}
+                (Err((found, why)), Some(place)) => {
+                    assert_eq!((found.line, found.column), place, "{text}");
+                    assert!(why.contains("stands twice"), "{why}");
+                }
+                (other, _) => panic!("{text}: {other:?}"),
+            }
         }
     }
 

@@ -5,8 +5,9 @@
 //! channel for its own, and the app behind it would bind a real port, unhooked and unseen.
 
 use super::package::Package;
-use super::programs::{Search, is_executable, is_node, is_node_script, script_of};
+use super::programs::{Search, is_executable, is_node, is_node_script, run_of, script_of};
 use super::shell::{self, Line};
+use super::suggest::nearest;
 use crate::fleet::spec::Launch;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -60,6 +61,11 @@ pub enum Unstartable {
     ScriptCircle(String),
     /// The command has no words, or a quote is not closed.
     Unreadable(String),
+    /// Something in braces that is nearly `{socket}` or `{port}`, and would be passed on as it is.
+    Placeholder {
+        written: String,
+        meant: &'static str,
+    },
     /// Declared dependencies are not installed.
     NoModules { missing: String, dir: PathBuf },
 }
@@ -111,6 +117,12 @@ impl fmt::Display for Unstartable {
                 )
             }
             Unstartable::Unreadable(why) => write!(f, "{why}"),
+            Unstartable::Placeholder { written, meant } => {
+                write!(
+                    f,
+                    "its command has `{{{written}}}`; did you mean `{{{meant}}}`?"
+                )
+            }
             Unstartable::NoModules { missing, dir } => {
                 write!(
                     f,
@@ -141,11 +153,32 @@ pub fn resolve(start: &Start, search: Search<'_>) -> Result<Resolved, Unstartabl
         Start::Line(line) => resolver.line(line),
         Start::PackageScript(name) => resolver.package_script(name, &[]),
     }?;
+    check_placeholders(&launch)?;
     Ok(Resolved {
         launch,
         env: resolver.env,
         warnings: resolver.warnings,
     })
+}
+
+fn check_placeholders(launch: &Launch) -> Result<(), Unstartable> {
+    const NAMES: [&str; 2] = ["socket", "port"];
+    let words = match launch {
+        Launch::Node { argv } | Launch::Program { argv } => argv.as_slice(),
+        Launch::NodeShell { line } => std::slice::from_ref(line),
+    };
+    let braced = words.iter().flat_map(|word| word.split('{').skip(1));
+    for name in braced.filter_map(|rest| Some(rest.split_once('}')?.0)) {
+        let is_name = name.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if let Some(meant) = nearest(name, NAMES)
+            && is_name
+            && !NAMES.contains(&name)
+        {
+            let written = name.to_owned();
+            return Err(Unstartable::Placeholder { written, meant });
+        }
+    }
+    Ok(())
 }
 
 /// The command as a person would type it.
@@ -270,6 +303,11 @@ impl Resolver<'_> {
         };
         let first = args.first().map(String::as_str);
         let after = |n: usize| args.get(n..).unwrap_or(&[]);
+        if is_node(program)
+            && let Some((name, rest)) = run_of(args)
+        {
+            return self.package_script(name, rest);
+        }
         match (program.as_str(), first) {
             ("npm" | "pnpm" | "yarn" | "bun", Some("run" | "run-script")) => match args.get(1) {
                 Some(name) => self.package_script(name, after(2)),

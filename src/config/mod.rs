@@ -2,6 +2,7 @@
 //! nothing; runs on the main thread, at the start and again for each reload. The rooms below define
 //! the types that are filled in here and never read a file or an option themselves.
 
+mod accounts;
 mod candidate;
 mod discover;
 mod ecosystem;
@@ -15,9 +16,11 @@ pub mod options;
 mod package;
 mod placement;
 pub mod plan;
+mod process;
 mod programs;
 #[cfg(test)]
 mod readme_tests;
+pub mod rights;
 #[cfg(test)]
 mod scratch;
 mod shell;

@@ -5,7 +5,8 @@
 
 use super::logs::{FileBytes, FileCount, NameDate, RotateEvery, Switch};
 use super::values::{
-    Address, Bytes, Count, Deadline, HostPort, LogLevel, Seconds, Threads, Trusted, WorkerCount,
+    Address, Bytes, Count, Deadline, HostPort, LogLevel, Seconds, Threads, Trusted, UserGroup,
+    WorkerCount,
 };
 use std::path::PathBuf;
 
@@ -94,6 +95,8 @@ options! {
         "file that gets the bound addresses, one a line, when every app has a ready worker";
     pid_file: Option<PathBuf> = "FILE", default "", otherwise "not written",
         "file that gets our process id and is removed when we end";
+    user: Option<UserGroup> = "USER[:GROUP]", default "", otherwise "whoever starts us",
+        "for root: who we and the workers become once the addresses are bound, by name or number";
     log_level: Option<LogLevel> = "LEVEL", default "info", otherwise "",
         "how much goes to stderr: error, warn, info, debug or trace";
 

@@ -1,6 +1,7 @@
 //! The plan: everything that `run` needs, decided and checked. `sidekeeper check` prints it.
 
 use super::ConfigError;
+use super::accounts::{Account, Accounts};
 use super::candidate::{Candidate, Gathered, Origin, gather};
 use super::front::{self, Room};
 use super::launch::{self, Unstartable};
@@ -9,10 +10,12 @@ use super::options::{Options, with_defaults};
 use super::package::Package;
 use super::placement::{self, Wish};
 use super::programs::Search;
+use super::rights::{self, Rights};
 use super::values::{HostPort, LogLevel, Seconds};
-use crate::fleet::spec::{AppSpec, Launch};
+use crate::fleet::spec::{AppSpec, Launch, Watch};
 use crate::journal::rotation::Rotation;
 use crate::server;
+use crate::sys::identity;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -33,6 +36,10 @@ pub struct Machine {
     pub path: OsString,
     pub runtime_dir: Option<PathBuf>,
     pub user: u32,
+    pub group: u32,
+    /// Whether we may start processes of other users.
+    pub changes_users: bool,
+    pub accounts: Accounts,
 }
 
 impl Machine {
@@ -55,8 +62,19 @@ impl Machine {
                 .filter(|dir| dir.is_absolute()),
             // Our own process belongs to our effective user; this spares a system call of our own.
             user: std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.uid()),
+            group: std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.gid()),
+            changes_users: effective_capabilities().is_some_and(identity::can_change_users),
+            accounts: Accounts::read(),
         })
     }
+}
+
+fn effective_capabilities() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// An app that is not served, and what to do about it.
@@ -75,6 +93,8 @@ pub struct Plan {
     pub server: server::Settings,
     pub shutdown_timeout: Duration,
     pub run_dir: PathBuf,
+    /// Whom we become once everything is bound.
+    pub rights: Option<Rights>,
     /// `HOST:PORT` of metrics and dashboard.
     pub dashboard: Option<String>,
     pub address_file: Option<PathBuf>,
@@ -114,6 +134,7 @@ pub fn plan(
             "no app has `env_{name}`, which --env {name} asks for"
         ));
     }
+    let ours = rights::ours(options.user.as_ref(), machine)?;
     let mut apps = Vec::new();
     for ((candidate, routes), port) in candidates.into_iter().zip(routes).zip(PORT_FIRST..) {
         let name = candidate.name.clone();
@@ -124,7 +145,7 @@ pub fn plan(
             .iter()
             .map(|warning| format!("app `{name}`: {warning}"));
         warnings.extend(said.collect::<Vec<_>>());
-        match spec(candidate, machine, port, &mut warnings) {
+        match spec(candidate, machine, ours.as_ref(), port, &mut warnings) {
             Ok(spec) => apps.push(AppSpec { routes, ..spec }),
             Err(reason) if origin == Origin::Folder => left_out.push(LeftOut {
                 name,
@@ -159,13 +180,26 @@ pub fn plan(
         );
     }
     left_out.sort_by(|one, other| one.name.cmp(&other.name));
-    finish(options, machine, apps, left_out, warnings)
+    let changes_users = apps.iter().any(|app| app.confinement.user.is_some());
+    let becomes = ours.filter(|account| !rights::is_us(account, machine));
+    let rights = becomes.map(|account| Rights {
+        identity: account.identity,
+        changes_users,
+    });
+    if changes_users && rights.is_none() && machine.user == 0 {
+        warnings.push(
+            "apps have users of their own while the proxy stays root; name its own with --user"
+                .to_owned(),
+        );
+    }
+    finish(options, machine, apps, left_out, warnings, rights)
 }
 
 /// Looks up the program and puts the app together, all but its routes. The error says what to do.
 fn spec(
     candidate: Candidate,
     machine: &Machine,
+    ours: Option<&Account>,
     port: u16,
     warnings: &mut Vec<String>,
 ) -> Result<AppSpec, String> {
@@ -208,8 +242,20 @@ fn spec(
             Origin::Asked => warnings.push(format!("app `{name}`: {}", told(&why, &machine.dir))),
         }
     }
+    let process = entry.process;
+    let own = rights::of_app(&process, &resolved.launch, ours, machine)?;
     let mut env = resolved.env;
+    if let Some(account) = own.as_ref().or(ours) {
+        env.extend(account.variables());
+    }
     env.extend(entry.env);
+    let mut confinement = process.confinement;
+    confinement.user = own.map(|account| account.identity);
+    let watch = process.watch.map(|watch| Watch {
+        paths: watch.paths.iter().map(|path| dir.join(path)).collect(),
+        ignored: watch.ignored,
+        delay: watch.delay,
+    });
     Ok(AppSpec {
         dir,
         launch: resolved.launch,
@@ -232,6 +278,10 @@ fn spec(
         wait_ready: entry.wait_ready,
         listen_timeout: entry.listen_timeout,
         kill_timeout: entry.kill_timeout,
+        confinement,
+        surroundings: process.surroundings,
+        cron: process.cron,
+        watch,
         name,
     })
 }
@@ -262,6 +312,7 @@ fn finish(
     apps: Vec<AppSpec>,
     left_out: Vec<LeftOut>,
     mut warnings: Vec<String>,
+    rights: Option<Rights>,
 ) -> Result<Plan, ConfigError> {
     let rotation = logs::rotation(&options, &mut warnings);
     let room = Room {
@@ -277,7 +328,18 @@ fn finish(
         shutdown_timeout: options
             .shutdown_timeout
             .map_or(Duration::ZERO, |Seconds(time)| time),
-        run_dir: run_dir(options.run_dir, machine),
+        run_dir: match options.user {
+            // It stays root's usual one: who asks later, and who comes after an upgrade, finds it there.
+            Some(_) => run_dir(
+                options.run_dir,
+                &Machine {
+                    user: 0,
+                    ..machine.clone()
+                },
+            ),
+            None => run_dir(options.run_dir, machine),
+        },
+        rights,
         dashboard: options.dashboard.map(|HostPort(address)| address),
         address_file: options.address_file.map(|file| machine.dir.join(file)),
         pid_file: options.pid_file.map(|file| machine.dir.join(file)),

@@ -17,6 +17,9 @@ fn machine(scratch: &Scratch) -> Machine {
         path: scratch.path("bin").into_os_string(),
         runtime_dir: None,
         user: 1000,
+        group: 1000,
+        changes_users: false,
+        accounts: Accounts::default(),
     }
 }
 

@@ -101,6 +101,25 @@ pub fn is_node_script(file: &Path) -> bool {
     shebang(file).is_some_and(|line| line.split_whitespace().any(is_node))
 }
 
+/// The package's script that `node --run NAME` names, and what follows it.
+pub fn run_of(args: &[String]) -> Option<(&str, &[String])> {
+    let at = args
+        .iter()
+        .position(|word| word.split('=').next() == Some("--run"))?;
+    let (before, rest) = args.split_at_checked(at)?;
+    // Behind a script the word is the script's own.
+    if script_of(before).is_some() || before.iter().any(|word| word == "--") {
+        return None;
+    }
+    match rest.split_first()? {
+        (word, rest) if word == "--run" => {
+            let (name, rest) = rest.split_first()?;
+            Some((name, rest))
+        }
+        (word, rest) => Some((word.strip_prefix("--run=")?, rest)),
+    }
+}
+
 /// The script among Node's arguments; none if there is none to be found, as with `-e`.
 pub fn script_of(args: &[String]) -> Option<&str> {
     let mut rest = args.iter().map(String::as_str);
@@ -133,6 +152,28 @@ pub fn script_of(args: &[String]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_script_that_node_is_to_run() {
+        let table: [(&[&str], Option<(&str, &[&str])>); 5] = [
+            (&["--run", "serve"], Some(("serve", &[]))),
+            (&["--run=serve", "--", "-x"], Some(("serve", &["--", "-x"]))),
+            (&["--no-warnings", "--run", "serve"], Some(("serve", &[]))),
+            (&["server.js", "--run", "serve"], None),
+            (&["--run"], None),
+        ];
+        for (args, wanted) in table {
+            let args: Vec<String> = args.iter().map(|&word| word.to_owned()).collect();
+            let found = run_of(&args);
+            assert_eq!(
+                found.map(|(name, _)| name),
+                wanted.map(|(name, _)| name),
+                "{args:?}"
+            );
+            let rest = found.map_or(0, |(_, rest)| rest.len());
+            assert_eq!(rest, wanted.map_or(0, |(_, rest)| rest.len()), "{args:?}");
+        }
+    }
 
     #[test]
     fn the_script_is_found_among_nodes_options() {

@@ -60,6 +60,31 @@ impl FromStr for Deadline {
     }
 }
 
+/// A user, and a group in place of its own one: `web`, `web:ssl`, `33:33`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserGroup {
+    pub user: String,
+    pub group: Option<String>,
+}
+
+impl FromStr for UserGroup {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        if user.is_empty() || group.is_some_and(str::is_empty) {
+            return Err("expected USER or USER:GROUP, as names or numbers".to_owned());
+        }
+        Ok(UserGroup {
+            user: user.to_owned(),
+            group: group.map(str::to_owned),
+        })
+    }
+}
+
 /// A number of bytes: `65536`, `64k`, `10m`, `2g` (powers of 1024).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u64);
@@ -295,6 +320,20 @@ pub fn pm2_time(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_with_and_without_a_group() {
+        let read = |text: &str| text.parse::<UserGroup>();
+        assert_eq!(read("web").map(|u| u.group), Ok(None));
+        let both = read("33:ssl").expect("a user and a group");
+        assert_eq!(
+            (both.user.as_str(), both.group.as_deref()),
+            ("33", Some("ssl"))
+        );
+        for text in ["", ":", "web:", ":web"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn seconds() {

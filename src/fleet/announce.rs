@@ -94,7 +94,7 @@ pub fn death(place: &Place, pid: Option<Pid>, exit: Option<Exit>, next: Next) ->
         } => {
             warn!("{how}; still errored, tried again in {} s", seconds(delay));
         }
-        Next::StaysDown => info!("{how}, which is one of its stop_exit_codes: it stays stopped"),
+        Next::StaysDown => info!("{how}; it stays stopped (stop_exit_codes, autorestart)"),
         Next::WasAsked => debug!("{how}"),
     }
     match (exit, &place.sentence) {

@@ -6,6 +6,7 @@
 
 mod announce;
 mod channel;
+pub mod cron;
 pub mod guard;
 mod hand_off;
 pub mod ipc;
@@ -38,13 +39,14 @@ use crate::fleet::monitor::{Figures, History, Monitor, Views};
 use crate::fleet::place::{App, Place, Version};
 pub use crate::fleet::reload::Progress;
 use crate::fleet::reload::{Reload, Reloading};
+pub use crate::fleet::rundir::hand_over as hand_over_run_dir;
 use crate::fleet::rundir::{RunDir, SOCKET_PATH_BYTES_MAX};
 use crate::fleet::spec::AppSpec;
 use crate::fleet::status::WorkerStatus;
 use crate::fleet::supervisor::{Inbox, Press, Request, Supervisor};
 use crate::journal::Journal;
 use crate::roster::{Board, Slot};
-use crate::sys::procfs;
+use crate::sys::{identity, procfs};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::fmt;
 use std::io::{self, Write};
@@ -217,9 +219,22 @@ impl Fleet {
     /// when nothing is left to tell, the channel is closed.
     pub fn reload(&self, apps: Vec<AppSpec>, only: Option<String>) -> Receiver<Progress> {
         let (tell, told) = unbounded();
-        let _ = self
-            .requests
-            .send(Request::Reload(Reload { apps, only, tell }));
+        let _ = self.requests.send(Request::Reload(Reload {
+            apps: Some(apps),
+            only,
+            tell,
+        }));
+        told
+    }
+
+    /// Replaces an app's workers as a reload does, by workers of the version that serves.
+    pub fn renew(&self, app: String) -> Receiver<Progress> {
+        let (tell, told) = unbounded();
+        let _ = self.requests.send(Request::Reload(Reload {
+            apps: None,
+            only: Some(app),
+            tell,
+        }));
         told
     }
 
@@ -283,7 +298,11 @@ pub fn start(
     let (done_holder, done) = bounded(0);
     let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
     let (logs, logs_thread) = Logs::new(tails, settings.log_worker_output).map_err(resources)?;
-    let guard = Guard::start(&settings.executable).map_err(resources)?;
+    // It has to end workers of other users too.
+    identity::pass_capabilities_on(true);
+    let guard = Guard::start(&settings.executable).map_err(resources);
+    identity::pass_capabilities_on(false);
+    let guard = guard?;
     let readers = logs.readers();
     let statuses: Arc<Mutex<Vec<WorkerStatus>>> = Arc::default();
     board.publish(place::roster(&apps, &places));
@@ -356,6 +375,9 @@ fn lay_out(specs: Vec<AppSpec>, run_dir: &RunDir) -> Result<(Vec<App>, Vec<Place
     for (index, spec) in specs.into_iter().enumerate() {
         let app = App::new(Version::new(spec), Some(index));
         let spec = &app.version.spec;
+        if spec.confinement.user.is_some() {
+            run_dir.let_others_pass()?;
+        }
         for (instance, slot) in (0..spec.workers).zip(&mut slots) {
             let socket: Arc<Path> = Arc::from(run_dir.socket(&spec.name, instance)?);
             let listener = if spawn::binds_itself(&spec.launch) {

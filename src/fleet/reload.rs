@@ -36,8 +36,8 @@ use std::time::{Duration, Instant};
 /// What is asked for.
 #[derive(Debug)]
 pub struct Reload {
-    /// All apps of the configuration, in its order.
-    pub apps: Vec<AppSpec>,
+    /// All apps of the configuration, in its order; None: those that serve, as they are.
+    pub apps: Option<Vec<AppSpec>>,
     /// Only this one of them.
     pub only: Option<String>,
     pub tell: Sender<Progress>,
@@ -51,10 +51,10 @@ pub struct Progress {
     pub refused: bool,
 }
 
-/// The reload that is under way, and the one that waits for its end.
+/// The reload that is under way, and those that wait for its end.
 pub struct Reloading {
     current: Option<Course>,
-    waiting: Option<Reload>,
+    waiting: VecDeque<Reload>,
     next_slot: Slot,
 }
 
@@ -102,7 +102,7 @@ impl Reloading {
     pub fn new(next_slot: Slot) -> Reloading {
         Reloading {
             current: None,
-            waiting: None,
+            waiting: VecDeque::new(),
             next_slot,
         }
     }
@@ -127,22 +127,28 @@ impl Course {
 
 impl Supervisor {
     /// Takes an order to reload. One that comes while another is under way waits for its end; of
-    /// those that wait, the last one knows best.
+    /// those that wait for the same apps, the last one knows best.
     pub fn reload(&mut self, order: Reload) {
-        if let Some(older) = self.reloading.waiting.replace(order) {
-            let text = "a later reload takes its place".to_owned();
-            let _ = older.tell.send(Progress {
-                text,
-                refused: true,
-            });
-        }
+        self.reloading.waiting.retain(|older| {
+            let covered = order.apps.is_some() || older.apps.is_none();
+            let stays = !covered || order.only.is_some() && order.only != older.only;
+            if !stays {
+                let text = "a later reload takes its place".to_owned();
+                let _ = older.tell.send(Progress {
+                    text,
+                    refused: true,
+                });
+            }
+            stays
+        });
+        self.reloading.waiting.push_back(order);
     }
 
     /// Everything of a reload that can be done now.
     pub fn go_on_reloading(&mut self, now: Instant) {
         if self.stopping {
             self.reloading.current = None;
-            self.reloading.waiting = None;
+            self.reloading.waiting.clear();
             return;
         }
         while self.advance(now) {}
@@ -213,9 +219,10 @@ impl Supervisor {
 
     /// Turns the order that waits into tasks.
     fn begin_course(&mut self) -> bool {
-        let Some(Reload { apps, only, tell }) = self.reloading.waiting.take() else {
+        let Some(Reload { apps, only, tell }) = self.reloading.waiting.pop_front() else {
             return false;
         };
+        let apps = apps.unwrap_or_else(|| self.serving_specs());
         let concerned = |name: &str| only.as_deref().is_none_or(|only| only == name);
         let mut removed: Vec<usize> = (0..self.apps.len()).collect();
         removed.retain(|index| {
@@ -247,6 +254,12 @@ impl Supervisor {
             refused: Vec::new(),
         });
         true
+    }
+
+    fn serving_specs(&self) -> Vec<AppSpec> {
+        let mut apps: Vec<&App> = self.apps.iter().filter(|app| app.rank.is_some()).collect();
+        apps.sort_by_key(|app| app.rank);
+        apps.iter().map(|app| app.version.spec.clone()).collect()
     }
 
     fn begin_task(&mut self, now: Instant) -> bool {
@@ -349,6 +362,9 @@ impl Supervisor {
         let Some(owner) = self.apps.get(app) else {
             return Ok(None);
         };
+        if version.spec.confinement.user.is_some() {
+            self.run_dir.let_others_pass()?;
+        }
         let path = self.run_dir.newcomers_socket(&owner.name, instance, slot)?;
         let socket: Arc<Path> = Arc::from(path);
         let listener = if spawn::binds_itself(&version.spec.launch) {

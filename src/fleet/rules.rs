@@ -2,6 +2,7 @@
 //! worker is started again. Pure.
 
 use crate::fleet::spec::{AppSpec, Launch, RestartPolicy};
+use crate::sys::process::Exit;
 use std::time::Duration;
 
 /// How long a worker with a channel may take to end by itself before SIGTERM: a quarter of
@@ -88,6 +89,17 @@ impl Rules {
     }
 }
 
+impl RestartPolicy {
+    /// Whether a worker that has ended like this, by itself, is not started again. None: it was
+    /// never a process.
+    pub fn stays_down(&self, exit: Option<Exit>) -> bool {
+        match exit {
+            Some(Exit::Code(code)) => !self.autorestart || self.stop_exit_codes.contains(&code),
+            Some(Exit::Signal(_)) | None => !self.autorestart,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +148,28 @@ mod tests {
         assert_eq!(rules.delay(0), restart_delay);
         assert_eq!(rules.delay(5), restart_delay);
         assert_eq!(rules.delay(6), rules.restart.errored_delay);
+    }
+
+    #[test]
+    fn who_ends_by_itself_and_stays_down() {
+        let by_code = RestartPolicy {
+            stop_exit_codes: vec![0, 3],
+            ..RestartPolicy::default()
+        };
+        let never_again = RestartPolicy {
+            autorestart: false,
+            ..RestartPolicy::default()
+        };
+        let table = [
+            (Some(Exit::Code(0)), true, true),
+            (Some(Exit::Code(1)), false, true),
+            (Some(Exit::Signal(3)), false, true),
+            (None, false, true),
+        ];
+        for (exit, one, other) in table {
+            assert_eq!(by_code.stays_down(exit), one, "{exit:?}");
+            assert_eq!(never_again.stays_down(exit), other, "{exit:?}");
+        }
     }
 
     #[test]

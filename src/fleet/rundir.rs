@@ -1,6 +1,7 @@
 //! The run directory: a lock, the workers' sockets and the hook for Node. Mode 0700, because a
-//! socket in it is the way past the proxy to a worker. Used by the thread that starts the fleet
-//! and, at the end, by the supervisor.
+//! socket in it is the way past the proxy to a worker; 0711 once workers of other users have to
+//! reach the hook, and the sockets are closed to them by modes of their own. Used by the thread that
+//! starts the fleet, and by the supervisor.
 
 use crate::fleet::StartError;
 use crate::roster::Slot;
@@ -11,7 +12,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown,
+};
 use std::path::{Path, PathBuf};
 
 /// unix(7) allows 107; some programs cut silently at less.
@@ -58,9 +61,16 @@ impl RunDir {
         self.write(HOOK, HOOK_TEXT)
     }
 
+    /// Lets workers of other users pass through to the hook, and to nothing that they cannot name.
+    pub fn let_others_pass(&self) -> Result<(), StartError> {
+        let (path, mode) = (self.path.clone(), fs::Permissions::from_mode(0o711));
+        fs::set_permissions(&path, mode).map_err(|source| StartError::RunDir { path, source })
+    }
+
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, StartError> {
         let path = self.path.join(name);
-        match fs::write(&path, text) {
+        let public = fs::Permissions::from_mode(0o644);
+        match fs::write(&path, text).and_then(|()| fs::set_permissions(&path, public)) {
             Ok(()) => Ok(path),
             Err(source) => Err(StartError::RunDir { path, source }),
         }
@@ -130,6 +140,30 @@ fn file_name_of(app: &str) -> String {
     app.chars()
         .map(|c| if plain(c) { c } else { '_' })
         .collect()
+}
+
+/// Makes the directory, as root, for whom we are about to become. One that root has used before is
+/// given away with what lies in it; one that belongs to anybody else is left for the start to refuse.
+pub fn hand_over(path: &Path, uid: u32, gid: u32) -> Result<(), StartError> {
+    let failed = |source| StartError::RunDir {
+        path: path.to_path_buf(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)?;
+    // A link to a directory is not one: others could lead us to theirs.
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    if !metadata.is_dir() || metadata.uid() != user() || metadata.uid() == uid {
+        return Ok(());
+    }
+    make_private(path)?;
+    for entry in fs::read_dir(path).map_err(failed)?.flatten() {
+        lchown(entry.path(), Some(uid), Some(gid)).map_err(failed)?;
+    }
+    lchown(path, Some(uid), Some(gid)).map_err(failed)
 }
 
 /// Nobody else may enter. A directory that others use as well (`--run-dir /tmp`) is refused rather

@@ -5,9 +5,9 @@
 //! [`spawn`] runs on the supervisor thread, which must live as long as the workers: the death
 //! signal follows the thread that started them.
 
-use crate::fleet::spec::{AppSpec, Launch};
-use crate::sys::descriptor;
+use crate::fleet::spec::{AppSpec, Confinement, Inherited, Launch};
 use crate::sys::process::{self, Pid};
+use crate::sys::{descriptor, identity, limits};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -110,11 +110,10 @@ pub fn spawn(order: &Order<'_>) -> io::Result<Spawned> {
         .arg(std::process::id().to_string())
         .arg(number(&listener))
         .arg(number(&channel))
+        .arg(serde_json::to_string(&order.app.confinement)?)
         .arg(&order.app.dir)
         .args(words(&order.app.launch, order.socket, order.app.port));
-    for name in NOT_INHERITED {
-        command.env_remove(name);
-    }
+    leave_out(&mut command, &order.app.surroundings.inherited);
     command
         .envs(&order.app.env)
         .envs(contract(
@@ -138,6 +137,27 @@ pub fn spawn(order: &Order<'_>) -> io::Result<Spawned> {
     })
 }
 
+/// Our own variables that the worker is not to have.
+fn leave_out(command: &mut Command, inherited: &Inherited) {
+    for name in NOT_INHERITED {
+        command.env_remove(name);
+    }
+    match inherited {
+        Inherited::All => {}
+        Inherited::None => {
+            command.env_clear();
+        }
+        Inherited::Without(parts) => {
+            for (name, _) in env::vars_os() {
+                let shown = name.to_string_lossy();
+                if parts.iter().any(|part| shown.contains(part.as_str())) {
+                    command.env_remove(&name);
+                }
+            }
+        }
+    }
+}
+
 /// The program and its arguments.
 fn words(launch: &Launch, socket: &Path, port: u16) -> Vec<OsString> {
     match launch {
@@ -158,21 +178,30 @@ fn words(launch: &Launch, socket: &Path, port: u16) -> Vec<OsString> {
 }
 
 /// The variables that make a process a worker of ours. `LISTEN_PID` is added by the process.
-fn contract(
-    order: &Order<'_>,
+fn contract<'a>(
+    order: &Order<'a>,
     inherited_node_options: Option<OsString>,
     inherited_path: Option<OsString>,
-) -> Vec<(&'static str, OsString)> {
+) -> Vec<(&'a str, OsString)> {
     let app = order.app;
+    let surroundings = &app.surroundings;
     let of_app = |name: &str, inherited: Option<OsString>| {
         app.env.get(name).map(OsString::from).or(inherited)
     };
     let mut variables = vec![
         ("APPNAME", OsString::from(&app.name)),
-        ("NODE_APP_INSTANCE", order.instance.to_string().into()),
+        (
+            surroundings.instance_var.as_str(),
+            order.instance.to_string().into(),
+        ),
         ("PORT", app.port.to_string().into()),
         ("SIDEKEEPER_SOCKET", order.socket.into()),
     ];
+    if let Some(name) = &surroundings.increment_var {
+        let first: Option<u64> = app.env.get(name).and_then(|text| text.parse().ok());
+        let number = first.unwrap_or(0).saturating_add(order.instance.into());
+        variables.push((name.as_str(), number.to_string().into()));
+    }
     if order.listener.is_some() {
         variables.push(("LISTEN_FDS", "1".into()));
         variables.push(("LISTEN_FDNAMES", "http".into()));
@@ -181,6 +210,10 @@ fn contract(
         variables.push(("NODE_CHANNEL_FD", CHANNEL_FD.to_string().into()));
         variables.push(("SIDEKEEPER_LISTEN_FD", LISTENER_FD.to_string().into()));
         let options = of_app("NODE_OPTIONS", inherited_node_options);
+        let options = match surroundings.source_maps {
+            true => Some(with_option(options, "--enable-source-maps")),
+            false => options,
+        };
         variables.push(("NODE_OPTIONS", with_hook(options, order.hook)));
         if app.broadcast {
             variables.push(("SIDEKEEPER_BROADCAST", "1".into()));
@@ -201,19 +234,23 @@ fn contract(
 /// Node splits NODE_OPTIONS at spaces outside of double quotes; a backslash takes the next
 /// character as it is.
 fn with_hook(options: Option<OsString>, hook: &Path) -> OsString {
-    let mut all = options.unwrap_or_default();
-    if !all.is_empty() {
-        all.push(" ");
-    }
     let hook = hook
         .to_string_lossy()
         .replace('\\', "\\\\")
         .replace('"', "\\\"");
-    all.push(format!("--require \"{hook}\""));
+    with_option(options, &format!("--require \"{hook}\""))
+}
+
+fn with_option(options: Option<OsString>, option: &str) -> OsString {
+    let mut all = options.unwrap_or_default();
+    if !all.is_empty() {
+        all.push(" ");
+    }
+    all.push(option);
     all
 }
 
-/// What the binary does as `sidekeeper __worker PARENT LISTENER CHANNEL DIR PROGRAM ARG...`.
+/// What the binary does as `sidekeeper __worker PARENT LISTENER CHANNEL CONFINEMENT DIR PROGRAM ARG...`.
 pub fn worker_main(arguments: impl Iterator<Item = OsString>) -> ! {
     let Err(complaint) = become_worker(arguments);
     eprintln!("sidekeeper: {complaint}");
@@ -225,8 +262,13 @@ fn become_worker(
 ) -> Result<std::convert::Infallible, String> {
     let mut word = || arguments.next().ok_or("__worker: too few arguments");
     let (parent, listener, channel) = (number(&word()?), number(&word()?), number(&word()?));
+    let confinement = word()?;
+    let confinement: Confinement = serde_json::from_slice(confinement.as_encoded_bytes())
+        .map_err(|e| format!("__worker: {e}"))?;
     let (dir, program) = (word()?, word()?);
 
+    // Before the death signal, which the kernel forgets when the user changes.
+    confine(&confinement)?;
     process::die_with_parent().map_err(|e| format!("no death signal: {e}"))?;
     // A parent that died before the line above has not been noticed by the kernel.
     if parent.and_then(|n| u32::try_from(n).ok()) != Some(parent_id()) {
@@ -248,6 +290,38 @@ fn become_worker(
     }
     let error = command.exec();
     Err(cannot_start(&program, &error))
+}
+
+/// Limits before the user, who may not be allowed to raise them.
+fn confine(confinement: &Confinement) -> Result<(), String> {
+    for (name, value) in &confinement.limits {
+        let shown = value.map_or("unlimited".to_owned(), |value| value.to_string());
+        limits::set(name, *value).map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!("limits: {name} {shown} is above the hard limit, which only root may raise")
+            }
+            _ => format!("limits: {name} {shown}: {e}"),
+        })?;
+    }
+    if let Some(nice) = confinement.nice {
+        process::set_nice(nice).map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!("nice: only root may ask for {nice}, less than sidekeeper has itself")
+            }
+            _ => format!("nice: {nice}: {e}"),
+        })?;
+    }
+    if let Some(mask) = confinement.umask {
+        process::set_umask(mask);
+    }
+    if let Some(user) = &confinement.user {
+        identity::become_user(user).map_err(|e| format!("cannot become user {}: {e}", user.uid))?;
+    }
+    // What we keep for starting others is not theirs. Root stays what it is.
+    match process::user() {
+        0 => Ok(()),
+        _ => identity::lose_capabilities().map_err(|e| format!("capabilities: {e}")),
+    }
 }
 
 fn number(word: &OsStr) -> Option<i32> {

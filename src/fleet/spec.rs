@@ -1,6 +1,9 @@
 //! What the fleet is asked to run. Plain values: `config` fills them in, the supervisor reads them.
 
+use crate::fleet::cron::Cron;
 use crate::roster::{Policy, Routes};
+use crate::sys::identity::Identity;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +38,8 @@ pub struct RestartPolicy {
     pub errored_delay: Duration,
     /// Exit codes after which the worker is left stopped. pm2 `stop_exit_codes`.
     pub stop_exit_codes: Vec<i32>,
+    /// False: a worker that has ended by itself is left stopped. pm2 `autorestart`.
+    pub autorestart: bool,
 }
 
 impl Default for RestartPolicy {
@@ -47,8 +52,63 @@ impl Default for RestartPolicy {
             delay_max: Duration::from_secs(15),
             errored_delay: Duration::from_secs(30),
             stop_exit_codes: Vec::new(),
+            autorestart: true,
         }
     }
+}
+
+/// What a worker's process may do and use. Arranged by the process itself, before it becomes the
+/// program; None: as ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    pub user: Option<Identity>,
+    pub umask: Option<u32>,
+    pub nice: Option<i32>,
+    /// By the names of `sys::limits`; None: unlimited.
+    pub limits: Vec<(String, Option<u64>)>,
+}
+
+/// What a worker finds in its environment besides the app's own variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Name of the variable with the instance's number. pm2 `instance_var`.
+    pub instance_var: String,
+    /// Name of a variable whose number grows with each instance. pm2 `increment_var`.
+    pub increment_var: Option<String>,
+    /// Node maps positions in stack traces to the sources. pm2 `source_map_support`.
+    pub source_maps: bool,
+    pub inherited: Inherited,
+}
+
+/// Which of our own variables a worker inherits. pm2 `filter_env`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inherited {
+    All,
+    None,
+    /// All but those whose name holds one of these.
+    Without(Vec<String>),
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Surroundings {
+            instance_var: "NODE_APP_INSTANCE".to_owned(),
+            increment_var: None,
+            source_maps: false,
+            inherited: Inherited::All,
+        }
+    }
+}
+
+/// Files whose change has the app's workers replaced. pm2 `watch`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Absolute.
+    pub paths: Vec<PathBuf>,
+    /// Names, paths or patterns below the app's folder. pm2 `ignore_watch`.
+    pub ignored: Vec<String>,
+    /// How long nothing may change before the workers are replaced. pm2 `watch_delay`.
+    pub delay: Duration,
 }
 
 /// One app to run.
@@ -85,4 +145,9 @@ pub struct AppSpec {
     pub listen_timeout: Duration,
     /// Time between the polite stop and SIGKILL. pm2 `kill_timeout`.
     pub kill_timeout: Duration,
+    pub confinement: Confinement,
+    pub surroundings: Surroundings,
+    /// When its workers are renewed. pm2 `cron_restart`.
+    pub cron: Option<Cron>,
+    pub watch: Option<Watch>,
 }

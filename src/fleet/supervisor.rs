@@ -24,6 +24,7 @@ use crate::fleet::status::WorkerStatus;
 use crate::fleet::worker::{Event, Starting, State};
 use crate::journal::{Job, Journal};
 use crate::roster::{Board, Slot};
+use crate::sys::identity;
 use crate::sys::process::{self, Pid};
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 use log::{info, warn};
@@ -99,6 +100,8 @@ impl Supervisor {
     /// Runs until every worker has been stopped.
     pub fn run(mut self) {
         process::adopt_orphans();
+        // Of the capabilities that this thread has, it keeps those for starting workers of other users.
+        identity::pass_capabilities_on(true);
         loop {
             self.turn(Instant::now());
             if self.stopping && self.places.iter().all(|p| p.worker.state == State::Stopped) {

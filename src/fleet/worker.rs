@@ -159,7 +159,7 @@ pub enum Next {
         delay: Duration,
         first: bool,
     },
-    /// pm2's `stop_exit_codes`.
+    /// As the app wants it: pm2's `stop_exit_codes`, or no `autorestart`.
     StaysDown,
     /// It was asked to end.
     WasAsked,
@@ -780,9 +780,7 @@ impl Worker {
         now: Instant,
         rules: &Rules,
     ) -> Vec<Action> {
-        if let Some(Exit::Code(code)) = exit
-            && rules.restart.stop_exit_codes.contains(&code)
-        {
+        if rules.restart.stays_down(exit) {
             self.state = State::Stopped;
             return vec![Action::TellDeath {
                 pid,

@@ -3,14 +3,17 @@
 //! fleet, and never for a client or a worker.
 //!
 //! ```text
-//! signals -> pid file -> bind -> fleet -> serve -> [every app ready: address file, banner]
+//! signals -> pid file -> bind -> no root any more -> fleet -> serve -> [every app ready: address file, banner]
 //! stop: no new connections -> finish what is in flight -> workers' ladder -> close what is left
 //! ```
 //! Addresses are bound before workers start, so that a port in use is told at once; workers are
 //! stopped after the last answer, so that nobody who was let in is turned away.
 
 mod banner;
+mod privileges;
+mod renewals;
 mod traces;
+mod watching;
 
 use crate::admin::{self, Order};
 use crate::config::plan::Plan;
@@ -23,6 +26,7 @@ use crate::server::Server;
 use banner::{Arrival, Banner, Row};
 use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, error, info, warn};
+use renewals::Renewals;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
@@ -35,6 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 use traces::Trace;
+use watching::Changed;
 
 /// After this the screen is shown even if an app is still coming up.
 const BANNER_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,7 +59,8 @@ pub type ReadAnew<'a> = &'a dyn Fn() -> Result<Plan, String>;
 
 /// Runs until it is told to stop. The error is one line for the user.
 pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
-    let signals = catch_signals().map_err(|error| format!("cannot catch signals: {error}"))?;
+    let no_signals = |error| format!("cannot catch signals: {error}");
+    let signals = catch_signals().map_err(no_signals)?;
     let _pid_file = match &plan.pid_file {
         Some(path) => Some(leave(
             path,
@@ -78,6 +84,10 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     let mut server =
         Server::bind(plan.server.clone(), board.clone()).map_err(|error| error.to_string())?;
     let dashboard = plan.dashboard.as_deref().map(bind_dashboard).transpose()?;
+    if let Some(rights) = &plan.rights {
+        privileges::give_up(rights, &plan.run_dir)?;
+    }
+    let signals = forward_signals(signals).map_err(no_signals)?;
     let journal = Journal::start(plan.rotation.clone()).map_err(no_threads)?;
     let settings = fleet::Settings::new(plan.run_dir.clone(), journal.clone());
     let fleet = fleet::start(plan.apps.clone(), settings, board.clone())
@@ -104,7 +114,9 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     let mut reloads = Reloads {
         read_anew,
         kill_timeout_max: longest_kill_timeout(&plan),
+        renewals: Renewals::default(),
     };
+    reloads.renewals.follow(&plan.apps, None);
     let address_file = serve(&plan, &server, &fleet, &journal, &asked, &mut reloads);
     stopping.store(true, Relaxed);
     stop(&plan, server, &fleet, &asked, reloads.kill_timeout_max);
@@ -197,6 +209,19 @@ fn serve(
                 Ok(FleetEvent::AllReady) => {}
                 Ok(FleetEvent::Stopped) | Err(_) => return address_file,
             },
+            recv(reloads.renewals.alarm()) -> _ => {
+                for app in reloads.renewals.due() {
+                    info!("{app}: its workers are renewed, as cron_restart says");
+                    drop(fleet.renew(app));
+                }
+            },
+            recv(reloads.renewals.changed()) -> changed => match changed {
+                Ok(Changed { app, path }) => {
+                    info!("{app}: {} has changed", path.display());
+                    drop(reloads.begin(fleet, &mut arrivals, plan, Some(app)));
+                }
+                Err(_) => reloads.renewals.unwatch(),
+            },
             recv(patience) -> _ => {
                 if !shown {
                     shown = true;
@@ -212,6 +237,7 @@ struct Reloads<'a> {
     read_anew: ReadAnew<'a>,
     /// The longest one of all apps that ever ran.
     kill_timeout_max: Duration,
+    renewals: Renewals,
 }
 
 impl Reloads<'_> {
@@ -246,6 +272,7 @@ impl Reloads<'_> {
             }
         }
         self.kill_timeout_max = self.kill_timeout_max.max(longest_kill_timeout(&next));
+        self.renewals.follow(&next.apps, only.as_deref());
         Ok(fleet.reload(next.apps, only))
     }
 }
@@ -327,9 +354,12 @@ fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked, kill_time
     info!("stopped");
 }
 
+fn catch_signals() -> io::Result<Signals> {
+    Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGTTOU, SIGUSR1, SIGUSR2])
+}
+
 /// A thread turns signals into messages, so that the main thread can wait for both.
-fn catch_signals() -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGTTOU, SIGUSR1, SIGUSR2])?;
+fn forward_signals(mut signals: Signals) -> io::Result<Receiver<i32>> {
     let (sender, receiver) = bounded(SIGNALS_MAX);
     let forward = move || {
         for signal in signals.forever() {

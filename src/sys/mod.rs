@@ -4,9 +4,12 @@
 
 #[cfg(test)]
 pub mod allocations;
+pub mod calendar;
 pub mod clock;
 pub mod descriptor;
 pub mod epoll;
+pub mod identity;
+pub mod inotify;
 pub mod limits;
 pub mod passing;
 pub mod process;

@@ -175,6 +175,21 @@ pub fn die_with_parent() -> io::Result<()> {
     }
 }
 
+/// The permissions that files of this process, and of what it becomes, do not get. umask(2).
+pub fn set_umask(mask: u32) {
+    // SAFETY: no pointer; it cannot fail.
+    unsafe { libc::umask(mask as libc::mode_t) };
+}
+
+/// How far this process, and what it becomes, stands back: 19 most, -20 least. setpriority(2).
+pub fn set_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: no pointer; 0 is the calling process.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The user whose rights we have.
 pub fn user() -> u32 {
     // SAFETY: geteuid takes nothing and cannot fail.

@@ -205,10 +205,13 @@ pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Binds and listens. The path must not exist; `backlog` is capped by net.core.somaxconn.
+/// Binds and listens; only the process's own user may connect. The path must not exist; `backlog` is
+/// capped by net.core.somaxconn.
 pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let (address, len) = unix_address(path)?;
     let socket = unix_socket(0)?;
+    // SAFETY: no pointer. On Linux the mode of an unbound socket becomes that of its file.
+    check(unsafe { libc::fchmod(socket.as_raw_fd(), 0o600) })?;
     // SAFETY: the address lives through the calls and `len` is within it.
     unsafe {
         check(libc::bind(
