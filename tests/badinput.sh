@@ -129,9 +129,9 @@ check "check refuses what run refuses" says 2 wrokers workers -- check --apps ty
 check "check refuses a missing script" says 2 gone.js -- check --config gone.json
 
 warns() {
-    config ignored <<<"{\"apps\": [{\"name\": \"echo\", \"command\": [\"$ECHO_APP\"], \"watch\": true}]}"
+    config ignored <<<"{\"apps\": [{\"name\": \"echo\", \"command\": [\"$ECHO_APP\"], \"pid_file\": \"x\"}]}"
     "$SIDEKEEPER" check --config ignored.json >out 2>&1
-    has "$(cat out)" watch
+    has "$(cat out)" pid_file
 }
 check "a pm2 key that is not honoured is named" warns
 

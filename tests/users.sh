@@ -193,5 +193,5 @@ has "$(refused as_user "$SIDEKEEPER" check --config "$TMP/other.json")" "app \`a
 step "without --user the proxy stays root, and says so when apps are somebody else"
 configure "$other"
 start_sidekeeper --config "$TMP/users.json"
-same "$(fact / f.uid)" 4721
+same "$(fact /other f.uid)" 4721
 log_has "apps have users of their own while the proxy stays root"
