@@ -48,6 +48,10 @@ class Stage:
         self.at.chmod(0o755)
         self.started = []
         self.named = 0
+        # What everything is started under, such as a tracer.
+        self.under = []
+        # What lies elsewhere and goes with the stage.
+        self.outside = []
 
     def __enter__(self):
         return self
@@ -55,6 +59,8 @@ class Stage:
     def __exit__(self, *_):
         for process in reversed(self.started):
             end(process)
+        for path in self.outside:
+            path.unlink(missing_ok=True)
         shutil.rmtree(self.at, ignore_errors=True)
 
     def name(self, ending):
@@ -62,6 +68,7 @@ class Stage:
         return self.at / f"{self.named}{ending}"
 
     def start(self, command, env=None, cwd=None):
+        command = [*self.under, *command]
         log = self.name(".log")
         with open(log, "wb") as out:
             process = subprocess.Popen(
@@ -91,11 +98,11 @@ class Stage:
 
     # ---- proxies -------------------------------------------------------------------------------
 
-    def sidekeeper(self, apps, name="sidekeeper", options=(), ready="/small"):
+    def sidekeeper(self, apps, name="sidekeeper", options=(), ready="/small", binary=None):
         config, address = self.name(".json"), f"127.0.0.1:{free_port()}"
         config.write_text(json.dumps({"apps": apps}))
         process = self.start([
-            self.sidekeeper_binary, "run", "--config", config, "--listen", address,
+            binary or self.sidekeeper_binary, "run", "--config", config, "--listen", address,
             "--run-dir", self.name(".run"), "--log-level", "warn", *options,
         ])
         self.wait_for(process, address, ready)
@@ -109,7 +116,7 @@ class Stage:
         front.sockets(1)
         return front, Direct("direct", address, front.workers()[0], path)
 
-    def nginx(self, sockets, name="nginx", processes=CORES, extra="", single=False, ready="/small"):
+    def nginx(self, sockets, name="nginx", processes=CORES, extra="", single=False, ready="/small", hosts=()):
         port, config = free_port(), self.name(".conf")
         upstreams = "".join(f"server {at};" for at in sockets)
         config.write_text(f"""
@@ -118,11 +125,13 @@ class Stage:
             {'master_process off;' if single else ''}
             events {{ worker_connections 16000; }}
             http {{
+                server_names_hash_max_size 8192; server_names_hash_bucket_size 128;
                 access_log off; keepalive_requests 1000000000; client_max_body_size 0;
                 map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
                 upstream workers {{ {upstreams} keepalive 1024; keepalive_requests 1000000000; }}
                 server {{
                     listen 127.0.0.1:{port} backlog=4096;
+                    {f"server_name {' '.join(hosts)};" if hosts else ''}
                     location / {{
                         proxy_pass http://workers; proxy_http_version 1.1;
                         proxy_set_header Host $host;
@@ -171,8 +180,9 @@ backend workers
 
     def caddy(self, path):
         port, config = free_port(), self.name(".caddyfile")
-        config.write_text(f"{{\n admin off\n auto_https off\n}}\nhttp://127.0.0.1:{port} {{\n"
-                          f" reverse_proxy unix/{path}\n}}\n")
+        # A site without a host: ours is asked for as "bench".
+        config.write_text(f"{{\n admin off\n auto_https off\n}}\nhttp://:{port} {{\n"
+                          f" bind 127.0.0.1\n reverse_proxy unix/{path}\n}}\n")
         home = {"HOME": str(self.at), "XDG_DATA_HOME": str(self.at), "XDG_CONFIG_HOME": str(self.at)}
         process = self.start(["caddy", "run", "--config", config, "--adapter", "caddyfile"], env=home)
         self.wait_for(process, f"127.0.0.1:{port}")
@@ -194,15 +204,16 @@ backend workers
         self.wait_for(process, f"127.0.0.1:{at}", ready)
         return Contestant(name, f"127.0.0.1:{at}", process.pid)
 
-    def node_cluster(self, script, name="node cluster", workers=CORES, ready="/"):
-        return self.node(name, script, [HERE / "node/cluster.js", str(workers)], ready)
+    def node_cluster(self, script, name="node cluster", workers=CORES, ready="/", preload=None):
+        preloads = ["--require", preload] if preload else []
+        return self.node(name, script, [*preloads, HERE / "node/cluster.js", str(workers)], ready)
 
     def pm2(self, script, workers=CORES):
         """pm2's cluster mode. Its daemon stays in the foreground, so that we can end it."""
         port, config = free_port(), self.name(".config.js")
         config.write_text("module.exports = " + json.dumps({"apps": [{
             "name": "bench", "script": str(script), "instances": workers, "exec_mode": "cluster",
-            "env": {"PORT": str(port)},
+            "node_args": f"--require {HERE / 'node/listen.js'}", "env": {"PORT": str(port), "BENCH_LISTEN": str(port)},
         }]}))
         home = {"PM2_HOME": str(self.name(".pm2"))}
         process = self.start([HERE / "node/node_modules/.bin/pm2", "start", config, "--no-daemon"], env=home)
@@ -282,6 +293,17 @@ class Sidekeeper(Contestant):
 
     def pids(self):
         return [self.pid] + [pid for pid in measure.children(self.pid) if "__guard" in measure.command_of(pid)]
+
+
+class Workers(Contestant):
+    """The workers of a sidekeeper, when another proxy uses them."""
+
+    def __init__(self, of):
+        super().__init__(f"workers of {of.name}", of.address, of.pid)
+        self.of = of
+
+    def all_pids(self):
+        return [below for pid in self.of.workers() for below in measure.tree(pid)]
 
 
 class Together(Contestant):

@@ -50,30 +50,33 @@ class Cpu:
     """Processor time of some processes since the last look.
 
     The scheduler counts each thread in nanoseconds, but forgets threads that have ended; the process
-    remembers them, in ticks. So the first is taken as long as the threads stay the same."""
+    remembers them, in ticks. So of each process the first is taken as long as its threads stay the same."""
 
     def __init__(self, pids):
-        self.pids = list(pids)
-        self.before = self.look()
+        self.before = {pid: self.look(pid) for pid in pids}
 
-    def look(self):
-        threads, exact, ticks = set(), 0, 0
-        for pid in self.pids:
-            fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-            if len(fields) > 12:
-                ticks += int(fields[11]) + int(fields[12])
-            for task in glob.glob(f"/proc/{pid}/task/*/schedstat"):
-                counted = read(task).split()
-                if counted:
-                    threads.add(task)
-                    exact += int(counted[0])
-        return threads, exact, ticks * 1_000_000_000 // TICKS_PER_SECOND
+    @staticmethod
+    def look(pid):
+        """Its threads, their time, and the time of all it ever had; None if it has ended."""
+        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        if len(fields) <= 12:
+            return None
+        threads, exact = set(), 0
+        for task in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+            counted = read(task).split()
+            if counted:
+                threads.add(task)
+                exact += int(counted[0])
+        return threads, exact, (int(fields[11]) + int(fields[12])) * 1_000_000_000 // TICKS_PER_SECOND
 
     def since(self):
-        threads, exact, coarse = self.look()
-        if threads == self.before[0]:
-            return exact - self.before[1]
-        return coarse - self.before[2]
+        spent = 0
+        for pid, before in self.before.items():
+            now = self.look(pid)
+            if before and now:
+                same = now[0] == before[0]
+                spent += now[1] - before[1] if same else now[2] - before[2]
+        return spent
 
 
 class Machine:
@@ -145,12 +148,17 @@ def rig_once_warm(binary, pids, *words, warm=0.5, timeout=120):
         if not line:
             raise RuntimeError(load.stderr.read())
     finally:
-        try:
-            load.wait(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            load.kill()
-            load.wait()
+        ended(load, timeout)
     return json.loads(line), spent
+
+
+def ended(process, seconds_max):
+    """Waits for a load program to end by itself, and ends it if it does not."""
+    try:
+        process.wait(timeout=seconds_max)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 UNITS_US = {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}

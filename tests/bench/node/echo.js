@@ -10,7 +10,9 @@ server.on('upgrade', (request, socket, head) => {
   const key = request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
   const accept = crypto.createHash('sha1').update(key).digest('base64');
   socket.write(
-    `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
+    'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+      // TCP: the client's own connection. Pipe: a Unix socket, so somebody relays.
+      `X-Handle: ${socket._handle?.constructor.name}\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
   );
   socket.setNoDelay?.(true);
   let held = head;
@@ -18,6 +20,8 @@ server.on('upgrade', (request, socket, head) => {
     held = held.length ? Buffer.concat([held, data]) : data;
     held = echo(socket, held);
   });
+  // Node leaves an upgraded connection half open.
+  socket.on('end', () => socket.end());
   socket.on('error', () => socket.destroy());
 });
 

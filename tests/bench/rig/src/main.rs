@@ -10,6 +10,7 @@ mod rate;
 mod repeat;
 mod socket;
 mod stream;
+mod upgrade;
 mod websocket;
 
 use options::Options;
@@ -20,6 +21,7 @@ const USAGE: &str = "usage: rig backend [unix:PATH | HOST:PORT]...   serve; by L
        rig repeat --to ADDR --kind http|ws [--path P] [--connections N] [--seconds S | --count N]
                   [--bytes 64] [--host NAME] [--range N] [--warm S]   {n} in path and host: a number below N
        rig stream --to ADDR --direction up|down [--seconds 3]
+       rig upgrade --to ADDR [--path /ws] [--connections 64] [--seconds 3]
        rig idle --to ADDR --kind http|ws [--connections N]   held until stdin ends
        rig chat --to ADDR [--users 1000] [--rooms 40] [--rate 300] [--seconds 5]";
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             "rate" => rate::run(&options),
             "repeat" => repeat::run(&options),
             "stream" => stream::run(&options),
+            "upgrade" => upgrade::run(&options),
             "idle" => idle::run(&options),
             "chat" => chat::run(&options),
             _ => Err(options::wrong(USAGE)),

@@ -9,8 +9,9 @@ use mio::{Events, Interest, Poll, Token};
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-const CONNECT_SECS_MAX: u64 = 20;
-/// Handshakes under way at once: what is measured begins when all are through.
+const CONNECT_SECS_MAX: u64 = 30;
+/// Handshakes, or first requests, under way at once, so that no backlog overflows: what is measured
+/// begins when all are through.
 const OPENING_MAX: usize = 64;
 
 struct Line {
@@ -59,26 +60,28 @@ pub fn run(options: &Options) -> io::Result<()> {
     let give_up = Instant::now() + Duration::from_secs(CONNECT_SECS_MAX);
     while lines.len() < connections || lines.iter().any(|line| !line.open) {
         if Instant::now() > give_up {
-            return Err(wrong("the handshakes were not answered in time"));
+            return Err(wrong("the connections were not opened in time"));
         }
         let opening = lines.iter().filter(|line| !line.open).count();
         for _ in opening..OPENING_MAX.min(opening + connections - lines.len()) {
             let mut socket = Socket::connect(options.to()?)?;
             poll.registry()
                 .register(&mut socket, Token(lines.len()), Interest::READABLE)?;
-            if websocket {
-                socket.write_all(&websocket::handshake(&load.path, &load.host))?;
-            }
+            let first = if websocket {
+                websocket::handshake(&load.path, &load.host)
+            } else {
+                let host = load.host.replace("{n}", "0");
+                format!("GET /small HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
+            };
+            socket.write_all(&first)?;
             lines.push(Line {
                 socket,
                 input: Vec::new(),
                 sent_at: Instant::now(),
-                open: !websocket,
+                open: false,
             });
         }
-        if websocket {
-            step(&mut poll, &mut events, &mut lines, &mut load, &mut buffer)?;
-        }
+        step(&mut poll, &mut events, &mut lines, &mut load, &mut buffer)?;
     }
     load.sending = true;
     for line in &mut lines {
@@ -152,6 +155,13 @@ impl Load {
             joined = [&held, bytes].concat();
             &joined
         };
+        if !line.open && !self.websocket {
+            line.open = self.answered(all);
+            if !line.open {
+                line.input = all.to_vec();
+            }
+            return Ok(());
+        }
         if !line.open {
             match head_end(all) {
                 Some(_) if all.starts_with(b"HTTP/1.1 101") => line.open = true,
