@@ -31,6 +31,8 @@ pub struct WorkerGauges {
     pub tunnels: AtomicU32,
     /// Client connections that the worker has taken over, and not closed yet.
     pub handed_off: AtomicU32,
+    /// When bytes of an answer have last come from it, milliseconds of the pool's clock.
+    pub heard_ms: AtomicU64,
     /// Exchanges ever finished, whatever the outcome.
     pub finished: AtomicU64,
     /// Exchanges that the worker broke (we answered 502 or 504, or cut an answer).

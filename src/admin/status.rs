@@ -102,6 +102,8 @@ pub struct DeathLine {
     pub life: u32,
     pub pid: Option<u32>,
     pub reason: String,
+    /// The file that says what it was doing, if it hung.
+    pub autopsy: Option<String>,
 }
 
 impl DeathLine {
@@ -112,6 +114,10 @@ impl DeathLine {
             life: death.life,
             pid: death.pid,
             reason: death.reason.clone(),
+            autopsy: death
+                .autopsy
+                .as_ref()
+                .map(|path| path.display().to_string()),
         }
     }
 }

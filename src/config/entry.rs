@@ -55,6 +55,8 @@ pub struct Entry {
     pub drain_timeout: Duration,
     pub broadcast: bool,
     pub restart: RestartPolicy,
+    pub hang_timeout: Option<Duration>,
+    pub memory_max: Option<u64>,
     pub wait_ready: bool,
     pub listen_timeout: Duration,
     pub kill_timeout: Duration,
@@ -84,6 +86,8 @@ impl Default for Entry {
             drain_timeout: DRAIN_TIMEOUT,
             broadcast: false,
             restart: RestartPolicy::default(),
+            hang_timeout: None,
+            memory_max: None,
             wait_ready: false,
             listen_timeout: LISTEN_TIMEOUT,
             kill_timeout: KILL_TIMEOUT,
@@ -132,6 +136,13 @@ impl Entry {
             broadcast: object.flag(&["broadcast"], false)?,
             restart: read_restart(object)?,
             process: ProcessKeys::read(object)?,
+            hang_timeout: object
+                .value::<Seconds>(&["hang_timeout"])?
+                .map(|Seconds(time)| time),
+            memory_max: object
+                .value::<Bytes>(&["max_memory_restart"])?
+                .map(|Bytes(number)| number)
+                .filter(|number| *number > 0),
             wait_ready: object.flag(&["wait_ready"], false)?,
             env,
             warnings,

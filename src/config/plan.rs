@@ -273,6 +273,8 @@ fn spec(
         body_bytes_max: entry.body_bytes_max,
         drain_rate: entry.drain_rate,
         drain_timeout: entry.drain_timeout,
+        hang_timeout: entry.hang_timeout,
+        memory_max: entry.memory_max,
         broadcast: entry.broadcast,
         restart: entry.restart,
         wait_ready: entry.wait_ready,

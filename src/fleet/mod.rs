@@ -5,6 +5,7 @@
 //! on the board, the events, and this handle.
 
 mod announce;
+mod autopsy;
 mod channel;
 pub mod cron;
 pub mod guard;
@@ -45,6 +46,8 @@ use crate::fleet::spec::AppSpec;
 use crate::fleet::status::WorkerStatus;
 use crate::fleet::supervisor::{Inbox, Press, Request, Supervisor};
 use crate::journal::Journal;
+use crate::fleet::supervisor::{Inbox, Request, Supervisor};
+use crate::fleet::watch::Autopsies;
 use crate::roster::{Board, Slot};
 use crate::sys::{identity, procfs};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -338,6 +341,7 @@ pub fn start(
         strangers,
         published: Vec::new(),
         reloading: Reloading::new(next_slot),
+        autopsies: Autopsies::default(),
         steps: Steps::default(),
         changed: true,
     };

@@ -7,13 +7,14 @@ use crate::fleet::probe::Probe;
 use crate::fleet::rules::Rules;
 use crate::fleet::spec::{AppSpec, Launch};
 use crate::fleet::status::{Condition, DEATHS_MAX, Death, Open, WorkerStatus};
+use crate::fleet::watch::{Knock, Suspicion, Vigil};
 use crate::fleet::worker::{Starting, State, Worker};
 use crate::gauges::{AppGauges, WorkerGauges};
 use crate::roster::{self, Availability, Door, Drain, Roster, Slot};
 use crate::sys::clock::monotonic_ms;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
@@ -158,6 +159,12 @@ pub struct Place {
     pub quiet_since: Option<Instant>,
     /// Why we killed it, if we did.
     pub sentence: Option<String>,
+    /// What the watch remembers of this life.
+    pub vigil: Vigil,
+    pub suspicion: Option<Suspicion>,
+    pub knock: Option<Knock>,
+    /// Since when it has held more memory than it may.
+    pub over_since: Option<Instant>,
     pub condition: Condition,
     pub since: SystemTime,
     pub deaths: VecDeque<Death>,
@@ -197,6 +204,10 @@ impl Place {
             send_away_at: None,
             quiet_since: None,
             sentence: None,
+            vigil: Vigil::begin(now),
+            suspicion: None,
+            knock: None,
+            over_since: None,
             condition: Condition::Waiting,
             since: SystemTime::now(),
             deaths: VecDeque::new(),
@@ -212,7 +223,7 @@ impl Place {
     }
 
     /// Whether connections can be handed to this life.
-    fn takes_connections(&self) -> bool {
+    pub fn takes_connections(&self) -> bool {
         self.hooked && !self.channel_lost
     }
 
@@ -247,6 +258,10 @@ impl Place {
         self.quiet_since = None;
         self.sentence = None;
         self.stats = None;
+        self.vigil = Vigil::begin(now);
+        self.suspicion = None;
+        self.knock = None;
+        self.over_since = None;
     }
 
     /// When the supervisor has to look at this worker next.
@@ -308,7 +323,13 @@ impl Place {
         now.duration_since(since) >= quiet
     }
 
-    pub fn remember_death(&mut self, life: u32, pid: Option<u32>, reason: String) {
+    pub fn remember_death(
+        &mut self,
+        life: u32,
+        pid: Option<u32>,
+        reason: String,
+        autopsy: Option<PathBuf>,
+    ) {
         if self.deaths.len() == DEATHS_MAX {
             self.deaths.pop_front();
         }
@@ -317,6 +338,7 @@ impl Place {
             life,
             pid,
             reason,
+            autopsy,
         });
     }
 

@@ -9,6 +9,39 @@ use std::time::Duration;
 /// `kill_timeout`, and never more than this.
 const MESSAGE_TIME_MAX: Duration = Duration::from_millis(500);
 
+/// How long the event loop of a worker may be silent that reports itself, if the app does not say.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a request may wait at a worker that does not report itself, takes nobody else and says
+/// nothing, if the app does not say: a program that does one thing at a time may work for long. By
+/// then the client has got 504.
+const DEAF_MAX: Duration = Duration::from_secs(120);
+
+/// From when on a worker counts as hung. None: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HangRules {
+    /// Its event loop has reported nothing, or it has been stopped, or waited where no signal
+    /// reaches it, for so long.
+    pub silent: Option<Duration>,
+    /// Without reports: a request has waited for so long, and the worker takes no connection.
+    pub deaf: Option<Duration>,
+}
+
+impl HangRules {
+    fn of(app: &AppSpec) -> HangRules {
+        match app.hang_timeout {
+            None => HangRules {
+                silent: Some(SILENCE_MAX),
+                deaf: Some(app.answer_timeout.unwrap_or_default().max(DEAF_MAX)),
+            },
+            Some(Duration::ZERO) => HangRules::default(),
+            given => HangRules {
+                silent: given,
+                deaf: given,
+            },
+        }
+    }
+}
+
 /// An app's wishes.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -18,6 +51,9 @@ pub struct Rules {
     pub kill_timeout: Duration,
     pub drain_rate: u32,
     pub drain_timeout: Duration,
+    pub hang: HangRules,
+    /// A worker that holds more is replaced. None: it may hold what it likes.
+    pub memory_max: Option<u64>,
     /// Workers have Node's IPC channel: they can say things and be told things.
     pub channel: bool,
 }
@@ -36,6 +72,8 @@ impl Rules {
             kill_timeout: app.kill_timeout,
             drain_rate: app.drain_rate,
             drain_timeout: app.drain_timeout,
+            hang: HangRules::of(app),
+            memory_max: app.memory_max,
             channel,
         }
     }
@@ -112,6 +150,8 @@ mod tests {
             kill_timeout: Duration::from_millis(1600),
             drain_rate: 10,
             drain_timeout: Duration::from_secs(20),
+            hang: HangRules::default(),
+            memory_max: None,
             channel: true,
         }
     }

@@ -24,6 +24,7 @@ const BACKLOG: i32 = 4096;
 const LOCK: &str = "lock";
 const HOOK: &str = "hook.cjs";
 const HOOK_TEXT: &str = include_str!("hook.cjs");
+const AUTOPSIES: &str = "autopsies";
 /// Beside the hook, which loads it.
 const BROADCAST: &str = "broadcast.cjs";
 const BROADCAST_TEXT: &str = include_str!("broadcast.cjs");
@@ -98,6 +99,11 @@ impl RunDir {
             return Err(StartError::SocketPathTooLong { path });
         }
         Ok(path)
+    }
+
+    /// Where it is written what hung workers were doing.
+    pub fn autopsies(&self) -> PathBuf {
+        self.path.join(AUTOPSIES)
     }
 
     /// At start, sockets of a run that was killed; at the end, our own.

@@ -139,6 +139,11 @@ pub struct AppSpec {
     /// Socket.IO's default adapter is replaced by one that reaches the clients of all workers.
     pub broadcast: bool,
     pub restart: RestartPolicy,
+    /// How long a worker may be silent before it is killed and replaced; zero: for ever; None: what
+    /// is usual.
+    pub hang_timeout: Option<Duration>,
+    /// Bytes of resident memory above which a worker is replaced. pm2 `max_memory_restart`.
+    pub memory_max: Option<u64>,
     /// Ready only after `process.send('ready')` as well. pm2 `wait_ready`.
     pub wait_ready: bool,
     /// A worker that is not ready by then is killed. pm2 `listen_timeout`.

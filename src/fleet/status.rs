@@ -4,6 +4,7 @@ use crate::fleet::message::Stats;
 use crate::fleet::worker::State;
 use crate::gauges::WorkerGauges;
 use crate::roster::Slot;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
@@ -70,6 +71,8 @@ pub struct Death {
     pub pid: Option<u32>,
     /// `exit code 1`, `SIGKILL: not ready within 8 s`.
     pub reason: String,
+    /// What it was doing, if it hung.
+    pub autopsy: Option<PathBuf>,
 }
 
 /// What a worker has to do with clients at one moment.

@@ -21,6 +21,7 @@ use crate::fleet::place::{App, Place, Shown, Standing, roster};
 use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::rundir::RunDir;
 use crate::fleet::status::WorkerStatus;
+use crate::fleet::watch::Autopsies;
 use crate::fleet::worker::{Event, Starting, State};
 use crate::journal::{Job, Journal};
 use crate::roster::{Board, Slot};
@@ -91,6 +92,7 @@ pub struct Supervisor {
     pub strangers: BTreeSet<Pid>,
     pub published: Vec<Shown>,
     pub reloading: Reloading,
+    pub autopsies: Autopsies,
     /// Taken in this turn.
     pub steps: Steps,
     pub changed: bool,
@@ -126,6 +128,9 @@ impl Supervisor {
             }
             recv(self.inbox.tails) -> tail => {
                 if let Ok(tail) = tail { self.report(tail); }
+            }
+            recv(self.autopsies.receiver) -> finding => {
+                if let Ok(finding) = finding { self.hear_finding(finding, Instant::now()); }
             }
             recv(self.inbox.looks) -> look => {
                 if let Ok(look) = look { self.watch(look); }

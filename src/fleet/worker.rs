@@ -11,6 +11,7 @@
 //!    |                                    |    |        CLOSED_TIME_MAX     |
 //!    +------------------------------------+----+----------------------------+ Died
 //!
+//!   Hung:  Ready -> Condemned, as a life that had served; Draining -> Stopping, by SIGKILL
 //!   Drain: Ready -> Draining -> (Drained, drain_timeout) -> Stopping; any other state as with Stop
 //!   Stop:  Waiting -> Stopped
 //!          any state with a process -> Stopping -> (Died) -> Stopped
@@ -73,10 +74,11 @@ pub enum State {
         pid: Pid,
         until: Instant,
     },
-    /// Sent SIGKILL because it did not serve; ends any moment.
+    /// Sent SIGKILL because it did not serve; ends any moment. `steady`: it had served before.
     Condemned {
         pid: Pid,
         until: Instant,
+        steady: bool,
     },
     Stopping {
         pid: Pid,
@@ -127,6 +129,10 @@ pub enum Event {
         pid: Pid,
         exit: Exit,
         group_left: bool,
+    },
+    /// It has been silent for too long, whatever it does.
+    Hung {
+        life: u32,
     },
     /// Nobody is left of a group.
     GroupGone {
@@ -187,6 +193,10 @@ pub enum Action {
     },
     /// Kill it: it closed its server and stayed.
     CondemnClosed {
+        group: Pid,
+    },
+    /// Kill it: it hangs.
+    CondemnHung {
         group: Pid,
     },
     /// SIGKILL has not ended it; repeat it.
@@ -318,6 +328,7 @@ impl Worker {
             | Event::SaidReady { .. }
             | Event::Closed { .. }
             | Event::Died { .. }
+            | Event::Hung { .. }
             | Event::GroupGone { .. }
             | Event::Drained { .. }
             | Event::Hurry
@@ -332,7 +343,9 @@ impl Worker {
                 self.closed(pid, until, steady, event, now, rules)
             }
             State::Draining { pid, until } => self.draining(pid, until, event, now, rules),
-            State::Condemned { pid, until } => self.condemned(pid, until, event, now, rules),
+            State::Condemned { pid, until, steady } => {
+                self.condemned(pid, until, steady, event, now, rules)
+            }
             State::Stopping { pid, rung, until } => {
                 self.stopping(pid, rung, until, event, now, rules)
             }
@@ -354,6 +367,7 @@ impl Worker {
             Event::Listens { life }
             | Event::SaidReady { life }
             | Event::Closed { life }
+            | Event::Hung { life }
             | Event::Drained { life } => life == self.life,
             Event::Died { pid, .. } => self.pid() == Some(pid),
             Event::GroupGone { group } => self.group() == Some(group),
@@ -396,7 +410,7 @@ impl Worker {
             }
             // What a dead life had still to say counts for nothing: the life is a new one.
             Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. } => vec![],
-            Event::Drained { .. } => vec![],
+            Event::Drained { .. } | Event::Hung { .. } => vec![],
             Event::Clock
             | Event::Spawned { .. }
             | Event::SpawnFailed
@@ -420,7 +434,7 @@ impl Worker {
             Event::SpawnFailed => self.fail(None, None, now, rules),
             // The supervisor answers the spawn before it does anything else.
             Event::Drain | Event::Stop | Event::Restart | Event::Hurry | Event::Clock => vec![],
-            Event::Drained { .. } => vec![],
+            Event::Drained { .. } | Event::Hung { .. } => vec![],
             Event::Listens { .. }
             | Event::SaidReady { .. }
             | Event::Closed { .. }
@@ -463,6 +477,7 @@ impl Worker {
                 self.state = State::Condemned {
                     pid: known.pid,
                     until: now + KILL_REPEAT,
+                    steady: false,
                 };
                 vec![Action::Condemn {
                     group: known.pid,
@@ -472,7 +487,8 @@ impl Worker {
             Event::Drain | Event::Stop | Event::Restart | Event::Hurry => {
                 self.begin_stop(known.pid, now, rules)
             }
-            Event::Drained { .. } => vec![],
+            // A start has a deadline of its own.
+            Event::Drained { .. } | Event::Hung { .. } => vec![],
             Event::Clock | Event::Spawned { .. } | Event::SpawnFailed | Event::GroupGone { .. } => {
                 vec![]
             }
@@ -506,6 +522,14 @@ impl Worker {
                 vec![Action::Drain]
             }
             Event::Stop | Event::Restart | Event::Hurry => self.begin_stop(pid, now, rules),
+            Event::Hung { .. } => {
+                self.state = State::Condemned {
+                    pid,
+                    until: now + KILL_REPEAT,
+                    steady,
+                };
+                vec![Action::CondemnHung { group: pid }]
+            }
             Event::Drained { .. }
             | Event::Listens { .. }
             | Event::SaidReady { .. }
@@ -534,6 +558,7 @@ impl Worker {
                 self.state = State::Condemned {
                     pid,
                     until: now + KILL_REPEAT,
+                    steady: false,
                 };
                 vec![Action::CondemnClosed { group: pid }]
             }
@@ -543,6 +568,7 @@ impl Worker {
             }
             Event::SaidReady { .. }
             | Event::Drained { .. }
+            | Event::Hung { .. }
             | Event::Closed { .. }
             | Event::Clock
             | Event::Spawned { .. }
@@ -567,6 +593,16 @@ impl Worker {
             | Event::Stop
             | Event::Restart
             | Event::Hurry => self.begin_stop(pid, now, rules),
+            // To ask it would be in vain.
+            Event::Hung { .. } => {
+                let rung = Rung::Kill;
+                self.state = State::Stopping {
+                    pid,
+                    rung,
+                    until: now + KILL_REPEAT,
+                };
+                vec![Action::Step { group: pid, rung }]
+            }
             // It was to leave anyway.
             Event::Died {
                 exit, group_left, ..
@@ -600,16 +636,18 @@ impl Worker {
         &mut self,
         pid: Pid,
         until: Instant,
+        steady: bool,
         event: Event,
         now: Instant,
         rules: &Rules,
     ) -> Vec<Action> {
         match event {
-            Event::Died { exit, .. } => self.fail(Some(pid), Some(exit), now, rules),
+            Event::Died { exit, .. } => self.end_of_service(steady, pid, exit, now, rules),
             Event::Clock if now >= until => {
                 self.state = State::Condemned {
                     pid,
                     until: now + KILL_REPEAT,
+                    steady,
                 };
                 vec![Action::Insist { group: pid }]
             }
@@ -623,7 +661,7 @@ impl Worker {
             }
             // Too late.
             Event::Listens { .. } | Event::SaidReady { .. } | Event::Closed { .. } => vec![],
-            Event::Drained { .. } => vec![],
+            Event::Drained { .. } | Event::Hung { .. } => vec![],
             Event::Clock | Event::Spawned { .. } | Event::SpawnFailed | Event::GroupGone { .. } => {
                 vec![]
             }
@@ -666,6 +704,7 @@ impl Worker {
             Event::Stop
             | Event::Drain
             | Event::Drained { .. }
+            | Event::Hung { .. }
             | Event::Restart
             | Event::Listens { .. }
             | Event::SaidReady { .. }
@@ -700,6 +739,7 @@ impl Worker {
             Event::Stop
             | Event::Drain
             | Event::Drained { .. }
+            | Event::Hung { .. }
             | Event::Restart
             | Event::Listens { .. }
             | Event::SaidReady { .. }

@@ -16,3 +16,4 @@ pub mod process;
 pub mod procfs;
 pub mod socket;
 pub mod terminal;
+pub mod threads;

@@ -78,13 +78,12 @@ const FAMILY_MAX: usize = 64;
 
 /// The usage of a process and of its descendants.
 pub fn family_usage(pid: Pid) -> Option<Usage> {
-    let mut family = vec![pid.number()];
     let mut sum: Option<Usage> = None;
     let mut largest_bytes = 0;
-    let mut next = 0;
-    while let Some(&member) = family.get(next) {
-        next += 1;
-        let Some(usage) = usage(member) else { continue };
+    walk(pid, |member| {
+        let Some(usage) = usage(member) else {
+            return false;
+        };
         let sum = sum.get_or_insert_default();
         sum.cpu_ticks = sum.cpu_ticks.saturating_add(usage.cpu_ticks);
         sum.resident_bytes = sum.resident_bytes.saturating_add(usage.resident_bytes);
@@ -92,6 +91,30 @@ pub fn family_usage(pid: Pid) -> Option<Usage> {
         if sum.main == 0 || usage.resident_bytes > largest_bytes {
             largest_bytes = usage.resident_bytes;
             (sum.main, sum.doing) = (member, usage.doing);
+        }
+        true
+    });
+    sum
+}
+
+/// A process and its descendants.
+pub fn family(pid: Pid) -> Vec<u32> {
+    let mut family = Vec::new();
+    walk(pid, |member| {
+        family.push(member);
+        true
+    });
+    family
+}
+
+/// Visits a process and its descendants; those below one for which `visit` says false are left out.
+fn walk(pid: Pid, mut visit: impl FnMut(u32) -> bool) {
+    let mut family = vec![pid.number()];
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        next += 1;
+        if !visit(member) {
+            continue;
         }
         if let Ok(children) = fs::read_to_string(format!("/proc/{member}/task/{member}/children")) {
             let room = FAMILY_MAX.saturating_sub(family.len());
@@ -103,7 +126,27 @@ pub fn family_usage(pid: Pid) -> Option<Usage> {
             );
         }
     }
-    sum
+}
+
+/// Lines of `/proc/PID/status` that say something of a process that hangs.
+pub fn status_lines(pid: u32) -> Vec<String> {
+    const TELLING: [&str; 12] = [
+        "Name:",
+        "State:",
+        "PPid:",
+        "FDSize:",
+        "VmPeak:",
+        "VmRSS:",
+        "VmSwap:",
+        "Threads:",
+        "SigPnd:",
+        "ShdPnd:",
+        "voluntary_ctxt",
+        "nonvoluntary_ctxt",
+    ];
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let telling = |line: &&str| TELLING.iter().any(|start| line.starts_with(start));
+    text.lines().filter(telling).map(str::to_owned).collect()
 }
 
 /// The usage of this process, without its children that still run.

@@ -10,6 +10,7 @@ use crate::fleet::message;
 use crate::fleet::place::{Place, Standing};
 use crate::fleet::rundir;
 use crate::fleet::spawn::{self, Order};
+use crate::fleet::watch::Suspicion;
 use crate::fleet::worker::{Action, Event, Next, Rung};
 use crate::sys::process::{self, Exit, Pid, Signal};
 use log::{debug, warn};
@@ -53,6 +54,12 @@ impl Supervisor {
             }
             Action::CondemnClosed { group } => self.condemn(index, group, |_| {
                 "it closed its server and neither listened again nor ended".to_owned()
+            }),
+            Action::CondemnHung { group } => self.condemn(index, group, |place| {
+                place
+                    .sentence
+                    .clone()
+                    .unwrap_or_else(|| "it hung".to_owned())
             }),
             Action::Insist { group } => {
                 process::signal_group(group, Signal::Kill);
@@ -220,7 +227,8 @@ impl Supervisor {
             self.logs.ask_tail(key);
         }
         place.sentence = None;
-        place.remember_death(key.life, pid.map(Pid::number), reason);
+        let autopsy = place.suspicion.take().and_then(Suspicion::into_file);
+        place.remember_death(key.life, pid.map(Pid::number), reason, autopsy);
         self.changed = true;
     }
 }

@@ -33,6 +33,7 @@ impl Supervisor {
             News::Stats(stats) => {
                 if let Some(place) = self.places.get_mut(index) {
                     place.stats = Some(stats);
+                    place.vigil.hear(now);
                     self.changed = true;
                 }
             }
@@ -100,6 +101,9 @@ impl Supervisor {
     /// The last words of a worker that has become errored.
     pub(super) fn report(&mut self, tail: Tail) {
         let Some(tail) = self.hear_why_refused(tail) else {
+            return;
+        };
+        let Some(tail) = self.hear_last_words(tail) else {
             return;
         };
         let Some(place) = self.places.iter().find(|place| place.slot == tail.key.slot) else {

@@ -1,6 +1,7 @@
 //! The life of a worker as tables: what happens, when, and what is to be done then.
 
 use super::*;
+use crate::fleet::rules::HangRules;
 use crate::fleet::spec::RestartPolicy;
 
 const PID: u32 = 100;
@@ -20,6 +21,8 @@ fn rules() -> Rules {
         kill_timeout: Duration::from_millis(1600),
         drain_rate: 10,
         drain_timeout: Duration::from_secs(20),
+        hang: HangRules::default(),
+        memory_max: None,
         channel: true,
     }
 }
@@ -562,4 +565,35 @@ fn a_restart_ends_every_delay_and_forgets_every_failure() {
     story.on(Event::Restart);
     assert_eq!(story.worker.failures, 0);
     story.spawn();
+}
+
+#[test]
+fn one_that_hangs_is_killed_and_replaced_at_once() {
+    let mut story = Story::ready();
+    let life = story.worker.life;
+    story.after(60_000);
+    let condemn = Action::CondemnHung { group: pid() };
+    assert_eq!(story.on(Event::Hung { life: life + 1 }), [], "another life");
+    assert_eq!(story.on(Event::Hung { life }), [condemn]);
+    // What waits in its socket is served by the next life.
+    assert_eq!(story.availability(), Availability::Coming);
+    assert_eq!(story.on(Event::Hung { life }), [], "said again");
+    let insist = Action::Insist { group: pid() };
+    assert_eq!(story.after(5000).on(Event::Clock), [insist]);
+    let death = story.die(Exit::Signal(9));
+    let [Action::TellDeath { next, .. }] = death.as_slice() else {
+        panic!("{death:?}");
+    };
+    assert_eq!(*next, restart(0));
+    assert_eq!(story.worker.failures, 0, "it had served");
+}
+
+#[test]
+fn one_that_hangs_while_it_leaves_is_not_asked_any_more() {
+    let mut story = Story::ready();
+    let life = story.worker.life;
+    assert_eq!(story.on(Event::Drain), [Action::Drain]);
+    assert_eq!(story.on(Event::Hung { life }), step(Rung::Kill));
+    story.die(Exit::Signal(9));
+    assert_eq!(story.worker.state, State::Stopped);
 }

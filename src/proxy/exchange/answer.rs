@@ -7,6 +7,7 @@ use crate::http::head::{self, Delivery, Version};
 use crate::proxy::learn::Source;
 use crate::proxy::{Client, CloseReason, Context, INPUT_BYTES, Outcome, Own, Tunnel};
 use log::{debug, warn};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// 1xx heads of one exchange; more is a worker gone wrong.
 const INTERIM_HEADS_MAX: u32 = 32;
@@ -51,6 +52,7 @@ impl Exchange {
             Err(_) => return self.worker_ended(ctx, client, false),
             Ok(Some(n)) => input.get(..n).unwrap_or_default(),
         };
+        upstream.gauges.heard_ms.store(ctx.now_ms, Relaxed);
         self.progress_ms = ctx.now_ms;
         match self.answer {
             AnswerState::Awaited => self.answer_head(ctx, client, got)?,
