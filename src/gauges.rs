@@ -31,7 +31,10 @@ pub struct WorkerGauges {
     pub tunnels: AtomicU32,
     /// Client connections that the worker has taken over, and not closed yet.
     pub handed_off: AtomicU32,
-    /// When bytes of an answer have last come from it, milliseconds of the pool's clock.
+    /// What was sent before is not sent again elsewhere: one of it may have made the worker hang.
+    /// Milliseconds of `CLOCK_MONOTONIC`, as all times here; written by the supervisor.
+    pub suspects_until_ms: AtomicU64,
+    /// When bytes of an answer have last come from it.
     pub heard_ms: AtomicU64,
     /// Exchanges ever finished, whatever the outcome.
     pub finished: AtomicU64,

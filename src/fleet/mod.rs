@@ -23,6 +23,7 @@ mod readers;
 mod recent;
 mod relay_bus;
 mod reload;
+mod replace;
 mod rules;
 mod rundir;
 pub mod spawn;
@@ -41,6 +42,7 @@ use crate::fleet::place::{App, Place, Version};
 pub use crate::fleet::reload::Progress;
 use crate::fleet::reload::{Reload, Reloading};
 pub use crate::fleet::rundir::hand_over as hand_over_run_dir;
+use crate::fleet::replace::Replacing;
 use crate::fleet::rundir::{RunDir, SOCKET_PATH_BYTES_MAX};
 use crate::fleet::spec::AppSpec;
 use crate::fleet::status::WorkerStatus;
@@ -342,6 +344,7 @@ pub fn start(
         published: Vec::new(),
         reloading: Reloading::new(next_slot),
         autopsies: Autopsies::default(),
+        replacing: Replacing::default(),
         steps: Steps::default(),
         changed: true,
     };

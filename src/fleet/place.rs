@@ -12,6 +12,7 @@ use crate::fleet::worker::{Starting, State, Worker};
 use crate::gauges::{AppGauges, WorkerGauges};
 use crate::roster::{self, Availability, Door, Drain, Roster, Slot};
 use crate::sys::clock::monotonic_ms;
+use crate::sys::process::Pid;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -163,6 +164,8 @@ pub struct Place {
     pub vigil: Vigil,
     pub suspicion: Option<Suspicion>,
     pub knock: Option<Knock>,
+    /// How often this place's worker has been replaced by another of its version.
+    pub renewals: u32,
     /// Since when it has held more memory than it may.
     pub over_since: Option<Instant>,
     pub condition: Condition,
@@ -207,6 +210,7 @@ impl Place {
             vigil: Vigil::begin(now),
             suspicion: None,
             knock: None,
+            renewals: 0,
             over_since: None,
             condition: Condition::Waiting,
             since: SystemTime::now(),
@@ -342,6 +346,15 @@ impl Place {
         });
     }
 
+    /// Takes the place of one that has been replaced: its past goes on.
+    pub fn succeed(&mut self, old: &Place, why: String) {
+        self.standing = Standing::Member;
+        self.renewals = old.renewals + old.worker.life;
+        self.deaths = old.deaths.clone();
+        let pid = old.worker.pid().map(Pid::number);
+        self.remember_death(old.worker.life, pid, why, None);
+    }
+
     /// Notes since when the condition is what it is; true if it has changed.
     pub fn note_condition(&mut self) -> bool {
         let errored = self.worker.errored(&self.version.rules);
@@ -364,7 +377,7 @@ impl Place {
             condition: self.condition,
             since: self.since,
             pid: self.worker.pid().map(|pid| pid.number()),
-            restarts: self.worker.life.saturating_sub(1),
+            restarts: self.worker.life.saturating_sub(1) + self.renewals,
             deaths: self.deaths.iter().cloned().collect(),
             stats: self.stats,
         }

@@ -14,7 +14,8 @@
 
 mod steps;
 
-use self::steps::{Present, Step, Trial, steps, trial};
+use self::steps::{Present, Step, steps};
+pub use self::steps::{Trial, trial};
 use crate::fleet::StartError;
 use crate::fleet::announce::seconds;
 use crate::fleet::life::LifeKey;
@@ -111,7 +112,7 @@ impl Reloading {
         self.current.as_mut()?.work.as_mut()
     }
 
-    fn take_slot(&mut self) -> Slot {
+    pub fn take_slot(&mut self) -> Slot {
         let slot = self.next_slot;
         self.next_slot = Slot(slot.0 + 1);
         slot
@@ -142,6 +143,11 @@ impl Supervisor {
             stays
         });
         self.reloading.waiting.push_back(order);
+    }
+
+    /// Whether one is under way, or about to begin.
+    pub fn reloads(&self) -> bool {
+        self.reloading.current.is_some() || !self.reloading.waiting.is_empty()
     }
 
     /// Everything of a reload that can be done now.
@@ -219,6 +225,9 @@ impl Supervisor {
 
     /// Turns the order that waits into tasks.
     fn begin_course(&mut self) -> bool {
+        if !self.replacing.is_idle() {
+            return false; // Its successor is soon ready, or has failed.
+        }
         let Some(Reload { apps, only, tell }) = self.reloading.waiting.pop_front() else {
             return false;
         };
@@ -351,7 +360,7 @@ impl Supervisor {
         }
     }
 
-    fn place_for(
+    pub fn place_for(
         &self,
         app: usize,
         version: &Arc<Version>,
@@ -486,7 +495,7 @@ impl Supervisor {
     }
 
     /// A worker goes for good.
-    fn retire(&mut self, slot: Slot, now: Instant) {
+    pub fn retire(&mut self, slot: Slot, now: Instant) {
         let Some(index) = self.index_of(slot) else {
             return;
         };
@@ -538,7 +547,7 @@ impl Supervisor {
     }
 
     /// In the order of apps and instances; who came later stands behind whom it replaces.
-    fn sort_places(&mut self) {
+    pub fn sort_places(&mut self) {
         let apps = &self.apps;
         self.places.sort_by_key(|place| {
             let rank = apps.get(place.app).and_then(|app| app.rank);

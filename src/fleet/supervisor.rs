@@ -19,6 +19,7 @@ use crate::fleet::message::Notice;
 use crate::fleet::monitor::Look;
 use crate::fleet::place::{App, Place, Shown, Standing, roster};
 use crate::fleet::reload::{Reload, Reloading};
+use crate::fleet::replace::Replacing;
 use crate::fleet::rundir::RunDir;
 use crate::fleet::status::WorkerStatus;
 use crate::fleet::watch::Autopsies;
@@ -93,6 +94,7 @@ pub struct Supervisor {
     pub published: Vec<Shown>,
     pub reloading: Reloading,
     pub autopsies: Autopsies,
+    pub replacing: Replacing,
     /// Taken in this turn.
     pub steps: Steps,
     pub changed: bool,
@@ -189,6 +191,7 @@ impl Supervisor {
         self.steps.tell();
         self.reap(now);
         // Before the clock: a newcomer that has failed is not started again.
+        self.go_on_replacing(now);
         self.go_on_reloading(now);
         for index in 0..self.places.len() {
             self.look(index, now);

@@ -19,6 +19,7 @@ use crate::fleet::probe::Probe;
 use crate::fleet::status::Open;
 use crate::fleet::supervisor::Supervisor;
 use crate::fleet::worker::{Event, State};
+use crate::sys::clock::monotonic_ms;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hang::{Signs, Verdict};
 use log::{info, warn};
@@ -33,6 +34,9 @@ const AUTOPSY_TIME_MAX: Duration = Duration::from_secs(5);
 const AUTOPSIES_MAX: usize = 8;
 /// How long a connection may wait to be taken before the worker counts as deaf.
 const KNOCK_TIME: Duration = Duration::from_secs(5);
+
+/// A worker may hold too much memory for a moment.
+const OVER_TIME: Duration = Duration::from_secs(3);
 
 /// A worker that is taken for hung, and what is being done about it.
 pub struct Suspicion {
@@ -109,7 +113,7 @@ impl Supervisor {
             return;
         };
         let signs = Signs {
-            reports: place.takes_connections() && place.stats.is_some(),
+            reports: place.takes_connections(),
             doing: sample.doing,
             open: place.gauges.in_flight.load(Relaxed),
             progress: (
@@ -228,11 +232,40 @@ impl Supervisor {
             return;
         };
         place.sentence = Some(why);
+        if let Some(suspicion) = &place.suspicion {
+            let ago = place.vigil.blameless(suspicion.cause, now);
+            let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+            let until_ms = monotonic_ms().saturating_sub(ago_ms);
+            place.gauges.suspects_until_ms.store(until_ms, Relaxed);
+        }
         let life = place.worker.life;
         self.apply(index, Event::Hung { life }, now);
     }
 
-    fn watch_memory(&mut self, _index: usize, _sample: &Sample, _at: Instant) {}
+    fn watch_memory(&mut self, index: usize, sample: &Sample, at: Instant) {
+        let Some(place) = self.places.get_mut(index) else {
+            return;
+        };
+        let max = place
+            .version
+            .rules
+            .memory_max
+            .filter(|max| sample.resident_bytes > *max);
+        let Some(max) = max else {
+            place.over_since = None;
+            return;
+        };
+        let since = *place.over_since.get_or_insert(at);
+        if at.saturating_duration_since(since) < OVER_TIME {
+            return;
+        }
+        let why = format!(
+            "it holds {} MiB, more than its max_memory_restart of {} MiB",
+            sample.resident_bytes >> 20,
+            max >> 20
+        );
+        self.replace(index, &why, at);
+    }
 }
 
 impl Place {

@@ -10,6 +10,9 @@ use crate::sys::procfs::Doing;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+/// How often the hook reports and the monitor looks, and a little more.
+const REPORT_EVERY: Duration = Duration::from_millis(1500);
+
 /// What one look shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Signs {
@@ -94,6 +97,20 @@ impl Vigil {
     /// How long it has not reported.
     pub fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heard)
+    }
+
+    /// For how long requests have come that cannot be why it hangs: it had been silent before.
+    pub fn blameless(&self, cause: Cause, now: Instant) -> Duration {
+        let since = match cause {
+            // Between its last report and the one that did not come.
+            Cause::Silent(_) => self.heard + REPORT_EVERY,
+            // Between two looks.
+            Cause::Deaf(_) => self.answering + REPORT_EVERY,
+            Cause::Uninterruptible(_) => self.moving + REPORT_EVERY,
+            // By a signal: no request can be why.
+            Cause::Stopped(_) => return Duration::MAX,
+        };
+        now.saturating_duration_since(since)
     }
 
     /// It takes connections, so it does something.

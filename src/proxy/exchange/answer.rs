@@ -290,12 +290,16 @@ impl Exchange {
         match &self.answer {
             AnswerState::Awaited => {
                 let silent = self.partial.is_empty() && self.interim_heads == 0;
-                if silent && self.repeatable {
-                    self.try_again(ctx, client);
+                let own = if silent && self.repeatable {
+                    if !self.is_suspect(ctx) {
+                        self.try_again(ctx, client);
+                        return Ok(true);
+                    }
+                    Own::WorkerBroke("the worker hung, and this request may be why")
                 } else {
-                    let own = Own::WorkerBroke("the worker closed before it answered");
-                    self.answer_ourselves(ctx, client, own);
-                }
+                    Own::WorkerBroke("the worker closed before it answered")
+                };
+                self.answer_ourselves(ctx, client, own);
                 Ok(true)
             }
             AnswerState::Body { decoder, .. } if clean && decoder.is_until_close() => {
@@ -308,6 +312,16 @@ impl Exchange {
             }
             AnswerState::Complete => Ok(false),
         }
+    }
+
+    /// Whether the worker has had this request since before it was found hung: a request that makes a
+    /// worker hang must not be given to the next one.
+    fn is_suspect(&self, ctx: &mut Context) -> bool {
+        let upstream = self.upstream.and_then(|id| ctx.upstreams.get(id));
+        upstream.is_some_and(|upstream| {
+            let until_ms = upstream.gauges.suspects_until_ms.load(Relaxed);
+            self.began_us / 1000 < until_ms
+        })
     }
 
     pub(super) fn tunnel(
