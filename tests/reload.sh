@@ -75,7 +75,7 @@ step "what had been replaced before a later worker failed goes back"
 configure "$(app_json main / 4 '{"VERSION": "four", "BREAKS_AT": "2"}')"
 mark=$(log_mark)
 has "$(reload || true)" "main: refused, the version before serves on: exit code 1" "this worker is broken"
-log_since "$mark" | grep -q "main: what was replaced goes back"
+has "$(log_since "$mark")" "main: what was replaced goes back"
 for _ in 1 2 3 4 5 6 7 8; do serves /version three; done
 wait_for "those of the refused version to leave" 20 workers_are main 4
 before=$(worker_pids main)

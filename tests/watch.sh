@@ -52,6 +52,8 @@ while True:
         client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(str(os.getpid())), str(os.getpid()).encode()))
     client.close()
 PY
+# said TEXT: in the log since $mark. Not a pipe, whose writer could fail when the reader has found it.
+said() { grep -qF -- "$1" <(log_since "$mark"); }
 mkfifo "$TMP/fifo"
 start_sidekeeper
 
@@ -126,12 +128,12 @@ kill -STOP "$SK_PID" $before
 sleep $((HANG + 3))
 # The workers go on later than we do: that time counts, the time before does not.
 kill -CONT "$SK_PID"
-wait_for "it to notice" 10 eval 'log_since "$mark" | grep -q "has stood still"'
+wait_for "it to notice" 10 said "has stood still"
 sleep 1
 kill -CONT $before
 sleep $((HANG + 1))
 same "$(worker_pids)" "$before"
-fails eval 'log_since "$mark" | grep -q "hangs"'
+fails said "hangs"
 same "$(status /)" 200
 
 step "autopsies are private"
@@ -166,6 +168,6 @@ same "$(worker_pids leaky | wc -l)" 2
 step "again and again, it is replaced ever more slowly"
 mark=$(log_mark)
 for _ in 1 2 3; do get '/?mib=200' >/dev/null; done
-wait_for "the other one to be replaced" 40 eval 'log_since "$mark" | grep -q "is to be replaced"'
+wait_for "the other one to be replaced" 40 said "is to be replaced"
 sleep 4
 lacks "$(log_since "$mark")" "leaky.$instance is to be replaced"

@@ -329,7 +329,7 @@ mod tests {
                 metric
                     .name
                     .chars()
-                    .all(|c| c.is_ascii_lowercase() || c == '_')
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
             );
             for text in [metric.what, metric.action] {
                 assert!(
