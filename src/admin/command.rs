@@ -247,6 +247,11 @@ pub fn names_and_helps() -> impl Iterator<Item = (String, &'static str)> {
 pub fn understand(line: &[u8]) -> Result<(&'static Command, Ask), Refusal> {
     let ask: Ask = serde_json::from_slice(line)
         .map_err(|error| Refusal::usage(format!("this is not a request: {error}")))?;
+    admitted(&ask).map(|item| (item, ask))
+}
+
+/// The command that is asked for, if it may be asked so.
+pub fn admitted(ask: &Ask) -> Result<&'static Command, Refusal> {
     let Some(item) = find(&ask.command) else {
         return Err(Refusal {
             unknown: Some(ask.command.clone()),
@@ -257,8 +262,8 @@ pub fn understand(line: &[u8]) -> Result<(&'static Command, Ask), Refusal> {
             ))
         });
     };
-    item.admit(&ask)?;
-    Ok((item, ask))
+    item.admit(ask)?;
+    Ok(item)
 }
 
 impl Command {

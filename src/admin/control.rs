@@ -166,7 +166,7 @@ struct ErrorLine<'a> {
 }
 
 impl Reply {
-    fn new(stream: UnixStream) -> Reply {
+    pub fn new(stream: UnixStream) -> Reply {
         Reply { stream }
     }
 
@@ -188,6 +188,14 @@ impl Reply {
         match socket::recv(self.stream.as_fd(), &mut byte) {
             Ok(count) => count == 0,
             Err(e) => e.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Understands and answers, on this thread however long it takes.
+    pub fn answer(&mut self, shared: &Shared, ask: &Ask) -> io::Result<()> {
+        match command::admitted(ask) {
+            Ok(item) => self.run(item, shared, ask),
+            Err(refusal) => self.refuse(&refusal),
         }
     }
 

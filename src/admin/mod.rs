@@ -15,6 +15,7 @@ mod reload;
 mod restart;
 pub mod sessions;
 pub mod status;
+mod steer;
 mod web;
 mod why;
 
@@ -63,6 +64,8 @@ pub struct Instance {
     pub stopping: Arc<AtomicBool>,
     /// Of the dashboard, if there is one.
     pub dashboard: Option<TcpListener>,
+    /// Whoever has it may steer from the dashboard; without one nobody may.
+    pub dashboard_token: Option<String>,
 }
 
 /// What all threads of this room share.

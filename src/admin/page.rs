@@ -2,7 +2,7 @@
 //! elsewhere; the figures come as server-sent events once a second, the last hour as one JSON value.
 
 use crate::admin::status::{self, DeathLine};
-use crate::admin::{Shared, names};
+use crate::admin::{Shared, names, steer};
 use crate::fleet::monitor::{AppRows, WorkerRows};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -68,6 +68,8 @@ struct Past {
     workers: BTreeMap<String, WorkerRows>,
     /// Newest first.
     deaths: Vec<Gone>,
+    /// The commands that the page may offer.
+    steering: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -99,6 +101,7 @@ pub fn past(shared: &Shared) -> String {
         apps: history.apps,
         workers,
         deaths,
+        steering: steer::offered(shared),
     };
     serde_json::to_string(&past).unwrap_or_default()
 }

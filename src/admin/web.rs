@@ -1,9 +1,9 @@
 //! The dashboard's listener, off unless it is asked for: metrics, health, readiness, and the page.
-//! GET only, one request a connection, each under a deadline. It is for operators and their tools,
+//! One request a connection, each under a deadline; GET only, but for `steer`. It is for operators and their tools,
 //! on an address of its own, so it has threads of its own too: few, and none of them the pool's.
 
 use crate::admin::page::{self, ASSETS, Latest};
-use crate::admin::{Shared, metrics};
+use crate::admin::{Shared, metrics, steer};
 use crate::fleet::status::Condition;
 use crate::http::head::{self, HeadLimits, Method};
 use crate::sys::socket::{self, End};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Connections at once, pages that stay open included. Beyond: 503.
 const CONNECTIONS_MAX: usize = 32;
 const HEAD_BYTES_MAX: usize = 8 << 10;
-/// For a whole head; for the client to take what is written.
+/// For a whole head, and for a body; for the client to take what is written.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two events.
@@ -133,7 +133,10 @@ fn answer(mut stream: TcpStream, seat: Option<&Seat>) -> io::Result<()> {
             false,
         );
     };
-    let bytes = read_head(&mut stream)?;
+    let mut bytes = Vec::new();
+    read_until(&mut stream, &mut bytes, |bytes| {
+        bytes.len() > HEAD_BYTES_MAX || bytes.windows(4).any(|end| end == b"\r\n\r\n")
+    })?;
     let limits = HeadLimits {
         head_bytes_max: HEAD_BYTES_MAX,
         ..HeadLimits::default()
@@ -148,17 +151,28 @@ fn answer(mut stream: TcpStream, seat: Option<&Seat>) -> io::Result<()> {
         }
     };
     let head_only = matches!(request.method, Method::Head);
-    if !head_only && !matches!(request.method, Method::Get) {
-        return send(
-            &mut stream,
-            &Page::text(405, "GET is all that there is\n"),
-            false,
-        );
-    }
     if !welcome(request.host, desk.address.ip()) {
         let text =
             "ask by the address or as localhost: another name could be a trick of a web page\n";
         return send(&mut stream, &Page::text(403, text), head_only);
+    }
+    if matches!(request.method, Method::Post) && request.path == "/do" {
+        // All of it, whatever comes of it: an end before that would be a reset, which may overtake us.
+        let mut body = bytes.get(request.len..).unwrap_or_default().to_vec();
+        let asked = steer::body_length(&request).and_then(|length| {
+            let complete = |body: &[u8]| body.len() >= length;
+            let read = read_until(&mut stream, &mut body, complete);
+            read.map_err(|_| (400, "the command did not come\n"))?;
+            steer::understand(&desk.shared, &request, &body)
+        });
+        return match asked {
+            Ok(ask) => steer::run(&desk.shared, &ask, stream, FIELDS),
+            Err((status, text)) => send(&mut stream, &Page::text(status, text), false),
+        };
+    }
+    if !head_only && !matches!(request.method, Method::Get) {
+        let text = "GET is all that there is, and POST to /do\n";
+        return send(&mut stream, &Page::text(405, text), false);
     }
     let page = match request.path {
         "/metrics" => Page {
@@ -195,12 +209,15 @@ fn stream_events(stream: &mut TcpStream, desk: &Desk) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads until the blank line, the limit or the deadline.
-fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+/// Reads until that is enough, the client ends, or the deadline.
+fn read_until(
+    stream: &mut TcpStream,
+    bytes: &mut Vec<u8>,
+    enough: impl Fn(&[u8]) -> bool,
+) -> io::Result<()> {
     let deadline = Instant::now() + HEAD_TIME_MAX;
-    let mut bytes = Vec::new();
     let mut buffer = [0; 2048];
-    while bytes.len() <= HEAD_BYTES_MAX && !bytes.windows(4).any(|end| end == b"\r\n\r\n") {
+    while !enough(bytes) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::Error::from(ErrorKind::TimedOut));
@@ -213,7 +230,7 @@ fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             Err(e) => return Err(e),
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Whether a request with this `Host` may be meant for us. A page of any site can have its own name
@@ -292,6 +309,7 @@ const FIELDS: &str = "Cache-Control: no-store\r\n\
 fn send(stream: &mut TcpStream, page: &Page, head_only: bool) -> io::Result<()> {
     let reason = match page.status {
         200 => "OK",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

@@ -89,6 +89,8 @@ options! {
         "address, network such as 10.0.0.0/8, or unix, of a proxy in front of us whose X-Forwarded-For, -Proto and -Host are believed; repeatable";
     dashboard: Option<HostPort> = "HOST:PORT", default "", otherwise "off",
         "address of the dashboard, /metrics, /healthz and /readyz; whoever can reach it can read it";
+    dashboard_token_file: Option<PathBuf> = "FILE", default "", otherwise "nothing can be changed from the dashboard",
+        "file whose first line is the token with which the dashboard may reload and scale";
     run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root, else $XDG_RUNTIME_DIR/sidekeeper, else /tmp/sidekeeper-UID",
         "directory for the workers' sockets and our state; made with mode 0700";
     address_file: Option<PathBuf> = "FILE", default "", otherwise "not written",

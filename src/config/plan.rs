@@ -97,6 +97,8 @@ pub struct Plan {
     pub rights: Option<Rights>,
     /// `HOST:PORT` of metrics and dashboard.
     pub dashboard: Option<String>,
+    /// Holds the token with which the dashboard may change something.
+    pub dashboard_token_file: Option<PathBuf>,
     pub address_file: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub log_level: log::LevelFilter,
@@ -342,6 +344,7 @@ fn finish(
             None => run_dir(options.run_dir, machine),
         },
         rights,
+        dashboard_token_file: options.dashboard_token_file,
         dashboard: options.dashboard.map(|HostPort(address)| address),
         address_file: options.address_file.map(|file| machine.dir.join(file)),
         pid_file: options.pid_file.map(|file| machine.dir.join(file)),

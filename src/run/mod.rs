@@ -41,6 +41,8 @@ use std::time::{Duration, Instant};
 use traces::Trace;
 use watching::Changed;
 
+/// A token that can be guessed is none.
+const TOKEN_BYTES_MIN: usize = 16;
 /// After this the screen is shown even if an app is still coming up.
 const BANNER_PATIENCE: Duration = Duration::from_secs(10);
 /// Orders that wait for the main thread.
@@ -84,6 +86,11 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     let mut server =
         Server::bind(plan.server.clone(), board.clone()).map_err(|error| error.to_string())?;
     let dashboard = plan.dashboard.as_deref().map(bind_dashboard).transpose()?;
+    let dashboard_token = plan
+        .dashboard_token_file
+        .as_deref()
+        .map(read_token)
+        .transpose()?;
     if let Some(rights) = &plan.rights {
         privileges::give_up(rights, &plan.run_dir)?;
     }
@@ -106,6 +113,7 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
         orders: orders_in,
         stopping: stopping.clone(),
         dashboard,
+        dashboard_token,
     })
     .map_err(|error| error.to_string())?;
     server.start().map_err(no_threads)?;
@@ -130,6 +138,25 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
 
 fn no_threads(error: io::Error) -> String {
     format!("cannot start threads: {error}; look at the limits of processes")
+}
+
+/// The first line of the file of `--dashboard-token-file`.
+fn read_token(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        format!(
+            "cannot read {}: {error}; --dashboard-token-file names a file with a token",
+            path.display()
+        )
+    })?;
+    let token = text.lines().next().unwrap_or_default().trim();
+    if token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "{}: the first line must be a token of at least {TOKEN_BYTES_MIN} letters, digits and signs; \
+             make one with: openssl rand -hex 16",
+            path.display()
+        ));
+    }
+    Ok(token.to_owned())
 }
 
 fn bind_dashboard(address: &str) -> Result<TcpListener, String> {

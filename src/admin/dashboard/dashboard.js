@@ -175,11 +175,13 @@ function apps (status) {
       speed: chart('Time to answer', ['p50', 'p99'], time),
       errors: chart('5xx/s', [''], number)
     }
+    const steer = steering(name)
     const box = make('div', { class: 'charts' }, ...Object.values(charts).map(each => each.node))
-    return { node: make('section', { 'aria-label': `App ${name}` }, make('h2', {}, name, note), box), note, charts }
+    return { node: make('section', { 'aria-label': `App ${name}` }, make('h2', {}, name, note), steer.node, box), note, charts, steer }
   })
   for (const app of status.apps) {
-    const { note, charts } = part(app.app)
+    const { note, charts, steer } = part(app.app)
+    steer.draw(app)
     say(note, `${app.ready} of ${app.workers} ready`)
     note.className = app.ready === 0 ? 'bad' : app.ready < app.workers ? 'warn' : ''
     const past = rows.apps[app.app] ?? { requests_per_s: [], p50_ms: [], p99_ms: [], errors_per_s: [] }
@@ -187,6 +189,82 @@ function apps (status) {
     charts.rate.draw([now(past.requests_per_s, app.requests_per_s)])
     charts.speed.draw([now(past.p50_ms, app.p50_ms), now(past.p99_ms, app.p99_ms)])
     charts.errors.draw([now(past.errors_per_s, app.errors_per_s)])
+  }
+}
+
+// ---- steering ------------------------------------------------------------------------------------
+
+// The token of this tab; asked for when it is needed. Null: the user would rather not.
+function token () {
+  const known = sessionStorage.getItem('token')
+  if (known) return Promise.resolve(known)
+  return new Promise(resolve => {
+    const dialog = by('ask')
+    by('token').value = ''
+    dialog.addEventListener('close', () => {
+      const given = dialog.returnValue === 'go' ? by('token').value.trim() : ''
+      if (given) sessionStorage.setItem('token', given)
+      resolve(given || null)
+    }, { once: true })
+    dialog.showModal()
+  })
+}
+
+// Asks for a command, and says each line of the answer as it comes.
+async function command (name, operands, tell) {
+  const secret = await token()
+  if (!secret) return tell('')
+  tell('asked …')
+  const answer = await fetch('do', { method: 'POST', headers: { Authorization: `Bearer ${secret}` }, body: JSON.stringify({ command: name, operands }) })
+  if (answer.status === 401) sessionStorage.removeItem('token')
+  if (!answer.ok) throw new Error((await answer.text()).trim())
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader()
+  let text = ''
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return
+    text += value
+    const lines = text.split('\n')
+    text = lines.pop()
+    for (const line of lines) {
+      const said = JSON.parse(line)
+      if (said.error) throw new Error(said.error.text)
+      if (said.text) tell(said.text)
+    }
+  }
+}
+
+function steering (app) {
+  const told = make('output', { role: 'status' })
+  const reload = make('button', { type: 'button', 'aria-label': `Reload ${app}` }, 'Reload')
+  const count = make('input', { type: 'number', min: 0, max: 512, 'aria-label': `Workers of ${app}` })
+  const scale = make('button', { type: 'submit' }, 'Scale')
+  const form = make('form', {}, reload, make('span', {}, count, scale), told)
+  const act = async (name, operands) => {
+    reload.disabled = scale.disabled = true
+    try {
+      await command(name, operands, text => { told.className = ''; say(told, text) })
+    } catch (error) {
+      told.className = 'bad'
+      say(told, error.message)
+    }
+    reload.disabled = scale.disabled = false
+  }
+  reload.addEventListener('click', () => act('reload', [app]))
+  form.addEventListener('submit', event => {
+    event.preventDefault()
+    act('scale', [app, count.value])
+  })
+  return {
+    node: form,
+    draw ({ workers }) {
+      const offered = rows.steering ?? []
+      form.hidden = offered.length === 0
+      reload.hidden = !offered.includes('reload')
+      scale.parentNode.hidden = !offered.includes('scale')
+      // What somebody is typing stays.
+      if (document.activeElement !== count && count.value === '') count.value = workers
+    }
   }
 }
 
