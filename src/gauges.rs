@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 pub struct AppGauges {
     /// Answers of its workers, from a request's head to its answer's.
     pub answers: Answers,
+    /// Requests that wait because the app has no worker yet.
+    pub waiting: AtomicU32,
 }
 
 /// What one worker slot is doing. Written by pool threads, read by the supervisor and admin.

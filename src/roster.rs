@@ -8,7 +8,7 @@ mod returning;
 
 pub use returning::{Looks, Returning};
 
-use crate::gauges::WorkerGauges;
+use crate::gauges::{AppGauges, WorkerGauges};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -92,6 +92,24 @@ pub fn mixed(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Tells the supervisor that a request waits for a worker of an app that has none. Must not wait.
+#[derive(Clone)]
+pub struct Waker(pub Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
+/// An app without a worker, which gets one as soon as it is asked for.
+#[derive(Clone, Debug)]
+pub struct Asleep {
+    pub waker: Waker,
+    /// How long a request may wait for it.
+    pub patience: std::time::Duration,
+}
+
 /// One worker as the request threads see it.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -146,6 +164,9 @@ pub struct App {
     /// Bytes of a request's body, 0: any; None: the default.
     pub body_bytes_max: Option<u64>,
     pub workers: Vec<Worker>,
+    /// Some: no worker is there that takes new requests, but one comes if a request waits for it.
+    pub asleep: Option<Asleep>,
+    pub gauges: Arc<AppGauges>,
     /// The round-robin cursor; shared by all rosters that hold this app.
     pub turn: Arc<AtomicUsize>,
 }

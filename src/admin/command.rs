@@ -4,7 +4,7 @@
 //! that text, and `--json` shows every line as it came.
 
 use crate::admin::control::Reply;
-use crate::admin::{Order, Shared, names, reload, restart, sessions, status, why};
+use crate::admin::{Order, Shared, drain, names, reload, restart, scale, sessions, status, why};
 use serde::{Deserialize, Serialize};
 use std::io;
 
@@ -201,6 +201,36 @@ pub const COMMANDS: &[Command] = &[
         help: "read the configuration anew and replace workers one by one; nobody is dropped",
         pace: Pace::Slow,
         act: reload::act,
+    },
+    Command {
+        name: "scale",
+        operands: "APP N|+N|-N|auto",
+        operands_min: 2,
+        operands_max: 2,
+        switches: &[],
+        help: "give an app so many workers, until a reload; auto: as its min, max and load say",
+        pace: Pace::Slow,
+        act: scale::act,
+    },
+    Command {
+        name: "drain",
+        operands: "WORKER",
+        operands_min: 1,
+        operands_max: 1,
+        switches: &[],
+        help: "have a worker leave without dropping anybody; counts who is left until it has ended",
+        pace: Pace::Slow,
+        act: drain::act,
+    },
+    Command {
+        name: "start",
+        operands: "[APP|WORKER]",
+        operands_min: 0,
+        operands_max: 1,
+        switches: &[],
+        help: "start what is stopped or errored, without waiting; ends when it is ready",
+        pace: Pace::Slow,
+        act: scale::start,
     },
     Command {
         name: "stop",

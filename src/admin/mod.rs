@@ -7,12 +7,14 @@
 
 pub mod command;
 mod control;
+mod drain;
 pub mod humane;
 pub mod metrics;
 mod names;
 mod page;
 mod reload;
 mod restart;
+mod scale;
 pub mod sessions;
 pub mod status;
 mod steer;

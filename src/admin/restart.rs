@@ -26,13 +26,23 @@ struct Line {
 pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     let fleet = &shared.instance.fleet;
     let before = fleet.snapshot();
-    let mut pending: Vec<WorkerStatus> = match ask.operand() {
+    let meant = match ask.operand() {
         Some(name) => names::workers(&before, name)?
             .into_iter()
             .cloned()
             .collect(),
         None => before,
     };
+    begin(shared, meant, reply)
+}
+
+/// Asks for new lives of these workers, and tells how they come up.
+pub fn begin(
+    shared: &Shared,
+    mut pending: Vec<WorkerStatus>,
+    reply: &mut Reply,
+) -> Result<Answer, Refusal> {
+    let fleet = &shared.instance.fleet;
     for worker in &pending {
         fleet.restart(worker.slot);
     }

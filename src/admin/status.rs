@@ -49,6 +49,27 @@ pub struct AppStatus {
     /// Answers of the app with a status of 5xx.
     pub errors_per_s: f64,
     pub restarts: u32,
+    /// Between which numbers scaling keeps its workers; the same: their number is fixed.
+    #[serde(default)]
+    pub workers_min: u32,
+    #[serde(default)]
+    pub workers_max: u32,
+    /// Fixed by `sidekeeper scale`.
+    #[serde(default)]
+    pub by_hand: bool,
+    /// When their number was changed last, and why; null if it was not.
+    #[serde(default)]
+    pub scaled: Option<ScaledLine>,
+    /// Why there are not more, although more are wanted; null if not.
+    #[serde(default)]
+    pub held: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScaledLine {
+    pub ago_s: u64,
+    pub at_unix_s: u64,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -131,6 +152,7 @@ pub fn act(shared: &Shared, _: &Ask, reply: &mut Reply) -> Result<Answer, Refusa
 pub fn take(shared: &Shared) -> Status {
     let instance = &shared.instance;
     let statuses = instance.fleet.snapshot();
+    let scales = instance.fleet.scales();
     let roster = instance.board.latest();
     let figures = shared.instance.fleet.figures();
     let counts = sessions::counts(shared);
@@ -198,6 +220,7 @@ pub fn take(shared: &Shared) -> Status {
     let apps = roster.apps.iter().map(|app| {
         let of_app = || statuses.iter().filter(|status| status.app == app.name);
         let ready = |status: &&WorkerStatus| status.condition == Condition::Ready;
+        let scale = scales.iter().find(|scale| scale.app == app.name);
         let point = figures.apps.get(&*app.name).copied().unwrap_or_default();
         AppStatus {
             app: app.name.to_string(),
@@ -208,6 +231,17 @@ pub fn take(shared: &Shared) -> Status {
             p99_ms: point.p99_ms.map(fine),
             errors_per_s: rounded(point.errors_per_s),
             restarts: of_app().map(|status| status.restarts).sum(),
+            workers_min: scale.map_or(0, |scale| scale.min),
+            workers_max: scale.map_or(0, |scale| scale.max),
+            by_hand: scale.is_some_and(|scale| scale.by_hand),
+            scaled: scale
+                .and_then(|scale| scale.last.as_ref())
+                .map(|change| ScaledLine {
+                    ago_s: age_s(change.at),
+                    at_unix_s: unix_s(change.at),
+                    text: change.text.clone(),
+                }),
+            held: scale.and_then(|scale| scale.held.clone()),
         }
     });
     Status {

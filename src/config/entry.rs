@@ -8,7 +8,7 @@ use super::process::ProcessKeys;
 use super::shell;
 use super::source::Object;
 use super::suggest::nearest;
-use super::values::{Bytes, Seconds, WorkerCount, digits_only};
+use super::values::{Bytes, Count, Seconds, WorkerCount, digits_only};
 use crate::fleet::spec::RestartPolicy;
 use crate::roster::Policy;
 use serde_json::Value;
@@ -28,6 +28,12 @@ const DRAIN_RATE: u32 = 100;
 /// How long a leaving worker's clients may stay, if the app does not say itself: longer than a long
 /// poll of engine.io, which is held for 25 s.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long there must have been one worker too many before one leaves, if the app does not say
+/// itself: longer than the lull between two waves of the same peak.
+const COOL_DOWN: Duration = Duration::from_secs(60);
+/// How long nobody must have asked before the last worker of an app with `min` 0 leaves, if the app
+/// does not say itself: longer than a person who reads a page, shorter than a lunch.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest name of an app; it becomes a part of socket paths, which are short.
 const NAME_BYTES_MAX: usize = 40;
 
@@ -41,6 +47,11 @@ pub struct Entry {
     pub path: Option<String>,
     pub hosts: Vec<String>,
     pub workers: Option<WorkerCount>,
+    pub min: Option<u32>,
+    pub max: Option<WorkerCount>,
+    pub cool_down: Duration,
+    pub idle_timeout: Duration,
+    pub requests_per_worker: Option<u32>,
     pub env: BTreeMap<String, String>,
     /// Whether `--env NAME` found something here.
     pub env_found: bool,
@@ -73,6 +84,11 @@ impl Default for Entry {
             path: None,
             hosts: Vec::new(),
             workers: None,
+            min: None,
+            max: None,
+            cool_down: COOL_DOWN,
+            idle_timeout: IDLE_TIMEOUT,
+            requests_per_worker: None,
             env: BTreeMap::new(),
             env_found: false,
             port: None,
@@ -117,6 +133,17 @@ impl Entry {
             path: read_path(object)?,
             hosts: read_hosts(object)?,
             workers: read_workers(object)?,
+            min: object.number(&["min"])?,
+            max: object.value(&["max"])?,
+            cool_down: object
+                .value::<Seconds>(&["cool_down"])?
+                .map_or(COOL_DOWN, |Seconds(time)| time),
+            idle_timeout: object
+                .value::<Seconds>(&["idle_timeout"])?
+                .map_or(IDLE_TIMEOUT, |Seconds(time)| time),
+            requests_per_worker: object
+                .value::<Count>(&["requests_per_worker"])?
+                .map(|Count(number)| number),
             env_found,
             port: read_port(object, &env)?,
             policy: read_policy(object)?,

@@ -21,6 +21,7 @@ mod programs;
 #[cfg(test)]
 mod readme_tests;
 pub mod rights;
+mod scale;
 #[cfg(test)]
 mod scratch;
 mod shell;
@@ -33,6 +34,7 @@ use std::fmt;
 
 pub use launch::shown as shown_command;
 pub use placement::shown as shown_routes;
+pub use show::workers as shown_workers;
 
 /// Why there is no plan. The text is one line and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -82,6 +82,11 @@ options! {
     workers: Option<WorkerCount> = "N|max", default "", otherwise "one a core, at least two",
         "workers of an app that does not say itself";
 
+    workers_max: Option<Count> = "N", default "", otherwise "four a core, or what the apps begin with if that is more",
+        "workers of all apps at once that scaling may start; an app without a worker counts as one";
+    memory_reserve: Option<Bytes> = "BYTES", default "", otherwise "a twentieth of the machine's",
+        "memory that scaling leaves free: no worker is added that would take of it";
+
     ["Where to listen and what to write"]
     listen: Vec<Address> = "ADDR", default "127.0.0.1:8000", otherwise "",
         "HOST:PORT or unix:PATH to take requests on, repeatable; port 0 picks a free one";

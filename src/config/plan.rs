@@ -11,7 +11,8 @@ use super::package::Package;
 use super::placement::{self, Wish};
 use super::programs::Search;
 use super::rights::{self, Rights};
-use super::values::{HostPort, LogLevel, Seconds};
+use super::scale::scale;
+use super::values::{Bytes, Count, HostPort, LogLevel, Seconds};
 use crate::fleet::spec::{AppSpec, Launch, Watch};
 use crate::journal::rotation::Rotation;
 use crate::server;
@@ -23,6 +24,8 @@ use std::time::Duration;
 
 /// What `PORT` says to the first app that does not say itself; the next one gets the next.
 const PORT_FIRST: u16 = 3000;
+/// What scaling may start, if nobody says.
+const WORKERS_A_CORE: u32 = 4;
 
 /// What the machine and the caller's environment bring along.
 #[derive(Clone, Debug)]
@@ -91,6 +94,9 @@ pub struct Plan {
     pub left_out: Vec<LeftOut>,
     pub warnings: Vec<String>,
     pub server: server::Settings,
+    /// Workers of all apps that scaling may start, and memory that it leaves alone; None: a part.
+    pub workers_max: u32,
+    pub memory_reserve: Option<u64>,
     pub shutdown_timeout: Duration,
     pub run_dir: PathBuf,
     /// Whom we become once everything is bound.
@@ -244,6 +250,7 @@ fn spec(
             Origin::Asked => warnings.push(format!("app `{name}`: {}", told(&why, &machine.dir))),
         }
     }
+    let (workers, scale) = scale(&entry, workers_usual, machine.cores)?;
     let process = entry.process;
     let own = rights::of_app(&process, &resolved.launch, ours, machine)?;
     let mut env = resolved.env;
@@ -261,9 +268,8 @@ fn spec(
     Ok(AppSpec {
         dir,
         launch: resolved.launch,
-        workers: entry
-            .workers
-            .map_or(workers_usual, |workers| workers.on(machine.cores)),
+        workers,
+        scale,
         env,
         port: entry.port.unwrap_or(port),
         routes: Default::default(),
@@ -322,13 +328,16 @@ fn finish(
     let room = Room {
         cores: machine.cores,
         descriptors_max: machine.descriptors_max,
-        workers: apps.iter().map(|app| u64::from(app.workers)).sum(),
+        workers: apps.iter().map(|app| u64::from(app.scale.max)).sum(),
     };
+    let workers_max = workers_max(&options, machine, &apps)?;
     Ok(Plan {
         apps,
         left_out,
         warnings,
         server: front::settings(&options, room)?,
+        workers_max,
+        memory_reserve: options.memory_reserve.map(|Bytes(number)| number),
         shutdown_timeout: options
             .shutdown_timeout
             .map_or(Duration::ZERO, |Seconds(time)| time),
@@ -353,6 +362,19 @@ fn finish(
             .map_or(log::LevelFilter::Info, |LogLevel(level)| level),
         rotation,
     })
+}
+
+/// Workers of all apps at once. More than a few busy ones on one core only take its time from each
+/// other, and each of them takes its memory.
+fn workers_max(options: &Options, machine: &Machine, apps: &[AppSpec]) -> Result<u32, ConfigError> {
+    let least: u32 = apps.iter().map(|app| app.workers.max(1)).sum();
+    match options.workers_max {
+        Some(Count(max)) if max < least => Err(ConfigError::Setup(format!(
+            "--workers-max is {max}, but the apps begin with {least} workers; raise it, or lower theirs"
+        ))),
+        Some(Count(max)) => Ok(max),
+        None => Ok(machine.cores.saturating_mul(WORKERS_A_CORE).max(least)),
+    }
 }
 
 /// Where an instance keeps its sockets: where it was told to, or the usual place.

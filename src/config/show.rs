@@ -3,6 +3,7 @@
 use super::launch;
 use super::placement;
 use super::plan::Plan;
+use crate::fleet::spec::AppSpec;
 use std::path::Path;
 
 /// What would run, what is left out and what is worth a second look.
@@ -18,7 +19,7 @@ pub fn plan(plan: &Plan, working_dir: &Path) -> String {
         [
             app.name.clone(),
             placement::shown(&app.routes),
-            app.workers.to_string(),
+            workers(app),
             launch::shown(&app.launch),
             dir.display().to_string(),
         ]
@@ -37,6 +38,14 @@ pub fn plan(plan: &Plan, working_dir: &Path) -> String {
         text.push_str(&format!("warning: {warning}\n"));
     }
     text
+}
+
+/// `4`, or `1-4` if the number follows the load.
+pub fn workers(app: &AppSpec) -> String {
+    match (app.scale.min, app.scale.max) {
+        (min, max) if min == max => max.to_string(),
+        (min, max) => format!("{min}-{max}"),
+    }
 }
 
 /// Rows whose columns are as wide as their widest cell; the last one is not padded.

@@ -85,7 +85,11 @@ pub fn read(name: &str, words: &[String]) -> Result<Words, String> {
     };
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
-        if !word.starts_with('-') {
+        // `scale APP -1` is no switch.
+        let number = word
+            .strip_prefix('-')
+            .is_some_and(|rest| rest.parse::<u32>().is_ok());
+        if number || !word.starts_with('-') {
             question.ask.operands.push(word.clone());
             continue;
         }

@@ -54,6 +54,7 @@ pub fn status(status: &Status, width: Option<usize>, colours: bool) -> String {
     text.push('\n');
     let rows: Vec<Vec<Cell>> = status.apps.iter().map(app).collect();
     text.push_str(&compose(&APP_COLUMNS, &rows, width, colours));
+    text.extend(status.apps.iter().filter_map(scaled));
     text.push('\n');
     let rows: Vec<Vec<Cell>> = status.workers.iter().map(worker).collect();
     text.push_str(&compose(&WORKER_COLUMNS, &rows, width, colours));
@@ -103,7 +104,7 @@ pub fn app(line: &AppStatus) -> Vec<Cell> {
     };
     vec![
         Cell::from(line.app.clone()),
-        alarming(format!("{}/{}", line.ready, line.workers), line.ready == 0),
+        alarming(ready(line), line.ready == 0 && line.workers_min > 0),
         Cell::from(figure(line.requests_per_s)),
         time(line.p50_ms),
         time(line.p99_ms),
@@ -113,6 +114,27 @@ pub fn app(line: &AppStatus) -> Vec<Cell> {
 
 fn time(ms: Option<f64>) -> Cell {
     Cell::from(ms.map_or_else(|| "-".to_owned(), milliseconds))
+}
+
+/// `2/2`, and `2 of 1-4` where the number follows the load.
+fn ready(line: &AppStatus) -> String {
+    let (min, max) = (line.workers_min, line.workers_max);
+    match line.by_hand {
+        true => format!("{} of {max} by hand", line.ready),
+        false if min < max => format!("{} of {min}-{max}", line.ready),
+        false => format!("{}/{}", line.ready, line.workers),
+    }
+}
+
+/// What is worth knowing about how many workers an app has.
+fn scaled(line: &AppStatus) -> Option<String> {
+    let name = &line.app;
+    if let Some(held) = &line.held {
+        return Some(format!("{name} gets no more workers: {held}\n"));
+    }
+    let scaled = line.scaled.as_ref()?;
+    let ago = humane::short_time(scaled.ago_s);
+    Some(format!("{name} {ago} ago: {}\n", scaled.text))
 }
 
 /// `0.31 ms`, `4.2 ms`, `120 ms`, `2.5 s`.

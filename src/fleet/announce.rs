@@ -56,6 +56,26 @@ pub fn drains(place: &Place, spread: Duration) {
     );
 }
 
+/// `4`, or `1-4`.
+pub fn range(min: u32, max: u32) -> String {
+    match min == max {
+        true => max.to_string(),
+        false => format!("{min}-{max}"),
+    }
+}
+
+/// It is not needed any more.
+pub fn spared(place: &Place) {
+    let open = Open::of(&place.gauges);
+    info!(
+        "{} (pid {}) is not needed and gets nothing new: {} WebSockets and {} requests may end",
+        place.name,
+        place.worker.pid().map_or(0, Pid::number),
+        open.relayed + open.handed_off,
+        open.requests
+    );
+}
+
 /// It has been replaced.
 pub fn farewell(place: &Place) {
     let open = Open::of(&place.gauges);

@@ -26,6 +26,7 @@ mod reload;
 mod replace;
 mod rules;
 mod rundir;
+pub mod scale;
 pub mod spawn;
 pub mod spec;
 pub mod status;
@@ -44,8 +45,9 @@ use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::replace::Replacing;
 pub use crate::fleet::rundir::hand_over as hand_over_run_dir;
 use crate::fleet::rundir::{RunDir, SOCKET_PATH_BYTES_MAX};
+use crate::fleet::scale::{Aim, Bounds, ScaleOrder, Scaling, Target};
 use crate::fleet::spec::AppSpec;
-use crate::fleet::status::WorkerStatus;
+use crate::fleet::status::{AppScale, WorkerStatus};
 use crate::fleet::supervisor::{Inbox, Press, Request, Supervisor};
 use crate::fleet::watch::Autopsies;
 use crate::journal::Journal;
@@ -75,10 +77,12 @@ pub struct Settings {
     pub executable: PathBuf,
     /// Writes the workers' log files.
     pub journal: Journal,
+    /// What scaling has to keep to.
+    pub bounds: Bounds,
 }
 
 impl Settings {
-    pub fn new(run_dir: PathBuf, journal: Journal) -> Settings {
+    pub fn new(run_dir: PathBuf, journal: Journal, bounds: Bounds) -> Settings {
         // The link and not what it says: it stays right when the file is replaced or removed.
         let executable = PathBuf::from("/proc/self/exe");
         Settings {
@@ -86,6 +90,7 @@ impl Settings {
             log_worker_output: true,
             executable,
             journal,
+            bounds,
         }
     }
 }
@@ -184,6 +189,7 @@ pub struct Fleet {
     children: Sender<()>,
     events: Receiver<FleetEvent>,
     statuses: Arc<Mutex<Vec<WorkerStatus>>>,
+    scales: Arc<Mutex<Vec<AppScale>>>,
     monitor: Monitor,
     readers: Readers,
     /// Closed when the supervisor and the logs have ended.
@@ -242,6 +248,20 @@ impl Fleet {
         told
     }
 
+    /// Has an app have so many workers from now on, or as many as its load asks for. What is aimed at,
+    /// or why that cannot be, is told at once; the workers come and go by and by.
+    pub fn scale(&self, app: String, target: Target) -> Result<Aim, String> {
+        let (answer, answered) = bounded(1);
+        let order = ScaleOrder {
+            app,
+            target,
+            answer,
+        };
+        let _ = self.requests.send(Request::Scale(order));
+        let ending = |_| Err("sidekeeper is stopping".to_owned());
+        answered.recv().unwrap_or_else(ending)
+    }
+
     /// Sends what workers have printed lately, and with `follow` what they print from now on, to a
     /// socket; `slots` empty: all workers.
     pub fn send_logs(&self, to: UnixStream, slots: Vec<Slot>, follow: bool) {
@@ -264,6 +284,14 @@ impl Fleet {
     /// All workers at this moment, in the order of apps and instances.
     pub fn snapshot(&self) -> Vec<WorkerStatus> {
         self.statuses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// How many workers each app has and is to have, in the order of the configuration.
+    pub fn scales(&self) -> Vec<AppScale> {
+        self.scales
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -298,6 +326,7 @@ pub fn start(
     let (notices, notices_in) = bounded(NOTICES_MAX);
     let (tails, tails_in) = unbounded();
     let (looks, looks_in) = bounded(1);
+    let (wakes, wakes_in) = bounded(1);
     let (events, events_out) = unbounded();
     let (done_holder, done) = bounded(0);
     let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
@@ -309,7 +338,9 @@ pub fn start(
     let guard = guard?;
     let readers = logs.readers();
     let statuses: Arc<Mutex<Vec<WorkerStatus>>> = Arc::default();
-    board.publish(place::roster(&apps, &places));
+    let scales: Arc<Mutex<Vec<AppScale>>> = Arc::default();
+    // Whoever comes before the supervisor's first turn finds workers, or waits a moment.
+    board.publish(place::roster(&apps, &places, |_| None));
     let views = Views {
         statuses: Arc::clone(&statuses),
         board: Arc::clone(&board),
@@ -325,10 +356,12 @@ pub fn start(
             tails: tails_in,
             looks: looks_in,
             jobs: settings.journal.jobs().clone(),
+            wakes: wakes_in,
         },
         events,
         board,
         statuses: Arc::clone(&statuses),
+        scales: Arc::clone(&scales),
         ipc,
         logs,
         journal: settings.journal,
@@ -344,6 +377,7 @@ pub fn start(
         reloading: Reloading::new(next_slot),
         autopsies: Autopsies::default(),
         replacing: Replacing::default(),
+        scaling: Scaling::new(settings.bounds, wakes),
         steps: Steps::default(),
         changed: true,
     };
@@ -366,6 +400,7 @@ pub fn start(
         children,
         events: events_out,
         statuses,
+        scales,
         monitor,
         readers,
         done,

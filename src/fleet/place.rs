@@ -5,6 +5,7 @@ use crate::fleet::life::LifeKey;
 use crate::fleet::message::Stats;
 use crate::fleet::probe::Probe;
 use crate::fleet::rules::Rules;
+use crate::fleet::scale::{AppScaling, Meter};
 use crate::fleet::spec::{AppSpec, Launch};
 use crate::fleet::status::{Condition, DEATHS_MAX, Death, Open, WorkerStatus};
 use crate::fleet::watch::{Knock, Suspicion, Vigil};
@@ -65,6 +66,7 @@ pub struct App {
     pub session_cookies: Arc<[String]>,
     pub gauges: Arc<AppGauges>,
     pub affinity_cookie: Option<Arc<str>>,
+    pub scaling: AppScaling,
 }
 
 impl App {
@@ -78,6 +80,7 @@ impl App {
             session_cookies: Arc::from(spec.session_cookies.as_slice()),
             gauges: Arc::default(),
             affinity_cookie: spec.affinity_cookie.as_deref().map(Arc::from),
+            scaling: AppScaling::default(),
             version,
         }
     }
@@ -89,11 +92,16 @@ impl App {
             was_ready: self.was_ready,
             turn: Arc::clone(&self.turn),
             gauges: Arc::clone(&self.gauges),
+            scaling: std::mem::take(&mut self.scaling),
             ..anew
         };
     }
 
-    pub fn published(&self, workers: Vec<roster::Worker>) -> roster::App {
+    pub fn published(
+        &self,
+        workers: Vec<roster::Worker>,
+        asleep: Option<roster::Asleep>,
+    ) -> roster::App {
         let spec = &self.version.spec;
         roster::App {
             name: Arc::clone(&self.name),
@@ -104,6 +112,8 @@ impl App {
             answer_timeout: spec.answer_timeout,
             body_bytes_max: spec.body_bytes_max,
             workers,
+            asleep,
+            gauges: Arc::clone(&self.gauges),
             turn: Arc::clone(&self.turn),
         }
     }
@@ -128,6 +138,7 @@ pub struct Shown {
     life: u32,
     takes_connections: bool,
     drain: Option<Drain>,
+    errored: bool,
 }
 
 pub struct Place {
@@ -172,6 +183,8 @@ pub struct Place {
     pub since: SystemTime,
     pub deaths: VecDeque<Death>,
     pub stats: Option<Stats>,
+    /// What it was busy with when it was looked at last, if its app is scaled.
+    pub meter: Option<Meter>,
 }
 
 impl Place {
@@ -216,6 +229,7 @@ impl Place {
             since: SystemTime::now(),
             deaths: VecDeque::new(),
             stats: None,
+            meter: None,
         }
     }
 
@@ -239,6 +253,7 @@ impl Place {
             life: self.worker.life,
             takes_connections: self.takes_connections(),
             drain: self.drain,
+            errored: self.worker.errored(&self.version.rules),
         }
     }
 
@@ -266,6 +281,7 @@ impl Place {
         self.suspicion = None;
         self.knock = None;
         self.over_since = None;
+        self.meter = None;
     }
 
     /// When the supervisor has to look at this worker next.
@@ -399,15 +415,19 @@ impl Place {
 }
 
 /// The roster of this moment: the apps in their order, then those that were removed and still have
-/// somebody to serve.
-pub fn roster(apps: &[App], places: &[Place]) -> Roster {
+/// somebody to serve. `asleep` says which of them have nobody, and would get a worker if asked for.
+pub fn roster(
+    apps: &[App],
+    places: &[Place],
+    asleep: impl Fn(usize) -> Option<roster::Asleep>,
+) -> Roster {
     let mut order: Vec<(usize, &App)> = apps.iter().enumerate().collect();
     order.sort_by_key(|(_, app)| app.rank.unwrap_or(usize::MAX));
     let published = order.into_iter().filter_map(|(index, app)| {
         let known = |place: &&Place| place.app == index && place.standing != Standing::Newcomer;
         let of_app = places.iter().filter(known);
         let workers: Vec<roster::Worker> = of_app.map(Place::published).collect();
-        (app.rank.is_some() || !workers.is_empty()).then(|| app.published(workers))
+        (app.rank.is_some() || !workers.is_empty()).then(|| app.published(workers, asleep(index)))
     });
     Roster {
         apps: published.collect(),

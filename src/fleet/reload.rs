@@ -62,6 +62,8 @@ pub struct Reloading {
 /// A reload under way.
 struct Course {
     tell: Sender<Progress>,
+    /// The configuration was read, and not only new workers of the same one asked for.
+    read_anew: bool,
     tasks: VecDeque<Task>,
     work: Option<Work>,
     refused: Vec<Arc<str>>,
@@ -81,6 +83,8 @@ struct Work {
     rank: Option<usize>,
     /// What served when it began, to go back to; None when we are going back already.
     before: Option<(Arc<Version>, Option<usize>)>,
+    /// How many workers there were then.
+    present: usize,
     steps: VecDeque<Step>,
     stage: Stage,
     /// Newcomers that have taken over.
@@ -231,6 +235,7 @@ impl Supervisor {
         let Some(Reload { apps, only, tell }) = self.reloading.waiting.pop_front() else {
             return false;
         };
+        let read_anew = apps.is_some();
         let apps = apps.unwrap_or_else(|| self.serving_specs());
         let concerned = |name: &str| only.as_deref().is_none_or(|only| only == name);
         let mut removed: Vec<usize> = (0..self.apps.len()).collect();
@@ -258,6 +263,7 @@ impl Supervisor {
         info!("reload: {} apps, one worker after the other", tasks.len());
         self.reloading.current = Some(Course {
             tell,
+            read_anew,
             tasks,
             work: None,
             refused: Vec::new(),
@@ -291,7 +297,18 @@ impl Supervisor {
     }
 
     fn begin_work(&mut self, app: usize, version: Arc<Version>, rank: usize, now: Instant) {
-        let steps = steps(&self.present(app, &version), version.spec.workers);
+        let present = self.present(app, &version);
+        let known = self.apps.get(app).filter(|app| app.rank.is_some());
+        // An app that is scaled keeps as many workers as it has, if it may have them.
+        let wanted = match known {
+            Some(app) => {
+                let count = u32::try_from(present.len()).unwrap_or(u32::MAX);
+                let read_anew = self.reloading.current.as_ref().is_none_or(|c| c.read_anew);
+                app.wanted_after_reload(&version.spec.scale, read_anew, count)
+            }
+            None => version.spec.workers,
+        };
+        let steps = steps(&present, wanted);
         let before = self
             .apps
             .get(app)
@@ -302,6 +319,7 @@ impl Supervisor {
                 version,
                 rank: Some(rank),
                 before,
+                present: present.len(),
                 steps,
                 stage: Stage::Free,
                 accepted: 0,
@@ -477,7 +495,7 @@ impl Supervisor {
             refused: true,
         });
         course.refused.push(Arc::clone(&name));
-        let (app, accepted) = (work.app, work.accepted);
+        let (app, accepted, present) = (work.app, work.accepted, work.present);
         work.version = Arc::clone(&version);
         work.rank = rank;
         work.stage = Stage::Free;
@@ -487,7 +505,8 @@ impl Supervisor {
         }
         warn!("reload: {name}: what was replaced goes back to the version before");
         self.adopt(app, &version, rank);
-        let wanted = rank.map_or(0, |_| version.spec.workers);
+        let present = u32::try_from(present).unwrap_or(u32::MAX);
+        let wanted = rank.map_or(0, |_| present);
         let steps = steps(&self.present(app, &version), wanted);
         if let Some(work) = self.reloading.work() {
             work.steps = steps;
@@ -511,24 +530,31 @@ impl Supervisor {
     }
 
     fn end_work(&mut self) {
-        let Some(course) = &mut self.reloading.current else {
-            return;
-        };
-        let Some(work) = course.work.take() else {
-            return;
-        };
-        let Some(app) = self.apps.get(work.app) else {
+        let Some(work) = self.reloading.current.as_mut().and_then(|c| c.work.take()) else {
             return;
         };
         // What was refused has been told.
-        if work.before.is_some() {
-            let text = format!(
-                "{}: {} workers of the new version serve after {} s",
-                app.name,
-                work.accepted,
-                seconds(work.began.elapsed())
-            );
-            info!("reload: {text}");
+        if work.before.is_none() {
+            return;
+        }
+        if work.accepted == 0 {
+            // It has no workers, so that nobody could speak for the new version.
+            self.adopt(work.app, &work.version, work.rank);
+        }
+        let Some(app) = self.apps.get_mut(work.app) else {
+            return;
+        };
+        if self.reloading.current.as_ref().is_some_and(|c| c.read_anew) {
+            app.forget_hand();
+        }
+        let text = format!(
+            "{}: {} workers of the new version serve after {} s",
+            app.name,
+            work.accepted,
+            seconds(work.began.elapsed())
+        );
+        info!("reload: {text}");
+        if let Some(course) = &self.reloading.current {
             course.tell(text, false);
         }
     }

@@ -111,6 +111,20 @@ pub struct Watch {
     pub delay: Duration,
 }
 
+/// Between which numbers of workers an app is kept, and by what it is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    pub min: u32,
+    /// The same as `min`: the number is fixed.
+    pub max: u32,
+    /// How long there must have been one worker too many, and the pause between two that leave.
+    pub cool_down: Duration,
+    /// With a `min` of 0: how long nobody must have asked before the last worker leaves.
+    pub idle_timeout: Duration,
+    /// How many requests a worker is meant to have at once; None: any number.
+    pub requests_per_worker: Option<u32>,
+}
+
 /// One app to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppSpec {
@@ -118,7 +132,9 @@ pub struct AppSpec {
     /// Working directory of the workers.
     pub dir: PathBuf,
     pub launch: Launch,
+    /// At the start.
     pub workers: u32,
+    pub scale: Scale,
     pub env: BTreeMap<String, String>,
     /// What `PORT` and `{port}` say; the app's own `listen(PORT)` never takes the real port.
     pub port: u16,

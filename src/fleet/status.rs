@@ -99,6 +99,29 @@ impl Open {
     }
 }
 
+/// When the number of an app's workers was changed last, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub at: SystemTime,
+    pub text: String,
+}
+
+/// How many workers an app has and is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppScale {
+    pub app: Arc<str>,
+    /// The same as `max`: the number is fixed.
+    pub min: u32,
+    pub max: u32,
+    /// Fixed by `sidekeeper scale`.
+    pub by_hand: bool,
+    /// Those that are there, whatever they do; not those that leave.
+    pub workers: usize,
+    pub last: Option<Change>,
+    /// Why there are not more, although more are wanted.
+    pub held: Option<String>,
+}
+
 /// One worker at one moment.
 #[derive(Clone, Debug)]
 pub struct WorkerStatus {

@@ -21,7 +21,8 @@ use crate::fleet::place::{App, Place, Shown, Standing, roster};
 use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::replace::Replacing;
 use crate::fleet::rundir::RunDir;
-use crate::fleet::status::WorkerStatus;
+use crate::fleet::scale::{ScaleOrder, Scaling};
+use crate::fleet::status::{AppScale, WorkerStatus};
 use crate::fleet::watch::Autopsies;
 use crate::fleet::worker::{Event, Starting, State};
 use crate::journal::{Job, Journal};
@@ -55,6 +56,8 @@ pub enum Request {
     Restart(Slot),
     /// The configuration has been read anew.
     Reload(Reload),
+    /// An app is to have so many workers.
+    Scale(ScaleOrder),
 }
 
 /// The ends of the channels that the supervisor waits on.
@@ -68,6 +71,8 @@ pub struct Inbox {
     pub looks: Receiver<Look>,
     /// What is to be compressed, one at a time.
     pub jobs: Receiver<Job>,
+    /// A request waits for an app that has no worker.
+    pub wakes: Receiver<()>,
 }
 
 pub struct Supervisor {
@@ -78,6 +83,7 @@ pub struct Supervisor {
     pub board: Arc<Board>,
     /// Written by this thread after each change, read by whoever asks for a status.
     pub statuses: Arc<Mutex<Vec<WorkerStatus>>>,
+    pub scales: Arc<Mutex<Vec<AppScale>>>,
     pub ipc: Ipc,
     pub logs: Logs,
     pub journal: Journal,
@@ -95,6 +101,7 @@ pub struct Supervisor {
     pub reloading: Reloading,
     pub autopsies: Autopsies,
     pub replacing: Replacing,
+    pub scaling: Scaling,
     /// Taken in this turn.
     pub steps: Steps,
     pub changed: bool,
@@ -140,6 +147,7 @@ impl Supervisor {
             recv(self.inbox.jobs) -> job => {
                 if let Ok(job) = job { self.compress(job); }
             }
+            recv(self.inbox.wakes) -> _ => self.wake(),
             recv(self.inbox.children) -> _ => {}
             recv(alarm) -> _ => {}
         }
@@ -154,6 +162,7 @@ impl Supervisor {
             for place in &mut self.places {
                 place.worker.postpone(late);
             }
+            self.measure_anew();
         }
     }
 
@@ -176,6 +185,7 @@ impl Supervisor {
             .chain(look)
             .chain(drain_look)
             .chain(self.reload_deadline())
+            .chain(self.scaling_deadline())
             .min()
     }
 
@@ -193,6 +203,7 @@ impl Supervisor {
         // Before the clock: a newcomer that has failed is not started again.
         self.go_on_replacing(now);
         self.go_on_reloading(now);
+        self.go_on_scaling(now);
         for index in 0..self.places.len() {
             self.look(index, now);
             self.apply(index, Event::Clock, now);
@@ -215,6 +226,7 @@ impl Supervisor {
             }
             Request::Restart(slot) => return self.restart(slot, now),
             Request::Reload(reload) => return self.reload(reload),
+            Request::Scale(order) => return self.scale(order, now),
         };
         self.stopping = true;
         for index in 0..self.places.len() {
@@ -293,13 +305,15 @@ impl Supervisor {
     fn publish(&mut self) {
         let shown: Vec<Shown> = self.places.iter().map(Place::shown).collect();
         if shown != self.published {
-            self.board.publish(roster(&self.apps, &self.places));
+            let asleep = |app| self.asleep(app);
+            self.board.publish(roster(&self.apps, &self.places, asleep));
             self.published = shown;
             self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
             let statuses = self.places.iter().map(Place::status).collect();
             *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
+            *self.scales.lock().unwrap_or_else(PoisonError::into_inner) = self.scales();
         }
     }
 }

@@ -13,6 +13,7 @@
 //!
 //!   Hung:  Ready -> Condemned, as a life that had served; Draining -> Stopping, by SIGKILL
 //!   Drain: Ready -> Draining -> (Drained, drain_timeout) -> Stopping; any other state as with Stop
+//!   Spare: as Drain, without drain_timeout: whoever still serves is waited for
 //!   Stop:  Waiting -> Stopped
 //!          any state with a process -> Stopping -> (Died) -> Stopped
 //!                                         |  Died, but others of its group live
@@ -69,10 +70,11 @@ pub enum State {
         until: Instant,
         steady: bool,
     },
-    /// It serves those that it has, who are sent away one by one; then it is stopped.
+    /// It serves those that it has, who are sent away one by one; then it is stopped, and at `until`
+    /// in any case, if there is one.
     Draining {
         pid: Pid,
-        until: Instant,
+        until: Option<Instant>,
     },
     /// Sent SIGKILL because it did not serve; ends any moment. `steady`: it had served before.
     Condemned {
@@ -140,6 +142,8 @@ pub enum Event {
     },
     /// It is to leave without haste.
     Drain,
+    /// It is not needed: it is to leave when nobody is left that it serves.
+    Spare,
     /// Nobody is left that it serves.
     Drained {
         life: u32,
@@ -296,10 +300,10 @@ impl Worker {
         match self.state {
             State::Waiting { until }
             | State::Closed { until, .. }
-            | State::Draining { until, .. }
             | State::Condemned { until, .. }
             | State::Stopping { until, .. }
             | State::Leaving { until, .. } => Some(until),
+            State::Draining { until, .. } => until,
             State::Starting(Starting { deadline, .. }) => Some(deadline),
             State::Spawning | State::Ready { .. } | State::Stopped => None,
         }
@@ -321,7 +325,7 @@ impl Worker {
         }
         match event {
             Event::Restart => self.again = self.group().is_some(),
-            Event::Stop | Event::Drain => self.again = false,
+            Event::Stop | Event::Drain | Event::Spare => self.again = false,
             Event::Spawned { .. }
             | Event::SpawnFailed
             | Event::Listens { .. }
@@ -372,7 +376,12 @@ impl Worker {
             Event::Died { pid, .. } => self.pid() == Some(pid),
             Event::GroupGone { group } => self.group() == Some(group),
             Event::Spawned { .. } | Event::SpawnFailed => self.state == State::Spawning,
-            Event::Drain | Event::Stop | Event::Restart | Event::Hurry | Event::Clock => true,
+            Event::Drain
+            | Event::Spare
+            | Event::Stop
+            | Event::Restart
+            | Event::Hurry
+            | Event::Clock => true,
         }
     }
 
@@ -398,7 +407,7 @@ impl Worker {
                 self.state = State::Spawning;
                 vec![Action::Spawn]
             }
-            Event::Drain | Event::Stop | Event::Hurry => {
+            Event::Drain | Event::Spare | Event::Stop | Event::Hurry => {
                 self.state = State::Stopped;
                 vec![]
             }
@@ -433,7 +442,12 @@ impl Worker {
             }
             Event::SpawnFailed => self.fail(None, None, now, rules),
             // The supervisor answers the spawn before it does anything else.
-            Event::Drain | Event::Stop | Event::Restart | Event::Hurry | Event::Clock => vec![],
+            Event::Drain
+            | Event::Spare
+            | Event::Stop
+            | Event::Restart
+            | Event::Hurry
+            | Event::Clock => vec![],
             Event::Drained { .. } | Event::Hung { .. } => vec![],
             Event::Listens { .. }
             | Event::SaidReady { .. }
@@ -484,7 +498,7 @@ impl Worker {
                     listens: known.listens,
                 }]
             }
-            Event::Drain | Event::Stop | Event::Restart | Event::Hurry => {
+            Event::Drain | Event::Spare | Event::Stop | Event::Restart | Event::Hurry => {
                 self.begin_stop(known.pid, now, rules)
             }
             // A start has a deadline of its own.
@@ -514,11 +528,9 @@ impl Worker {
                 vec![]
             }
             Event::Died { exit, .. } => self.end_of_service(steady, pid, exit, now, rules),
-            Event::Drain => {
-                self.state = State::Draining {
-                    pid,
-                    until: now + rules.drain_timeout,
-                };
+            Event::Drain | Event::Spare => {
+                let until = (event == Event::Drain).then(|| now + rules.drain_timeout);
+                self.state = State::Draining { pid, until };
                 vec![Action::Drain]
             }
             Event::Stop | Event::Restart | Event::Hurry => self.begin_stop(pid, now, rules),
@@ -563,7 +575,7 @@ impl Worker {
                 vec![Action::CondemnClosed { group: pid }]
             }
             Event::Died { exit, .. } => self.end_of_service(steady, pid, exit, now, rules),
-            Event::Drain | Event::Stop | Event::Restart | Event::Hurry => {
+            Event::Drain | Event::Spare | Event::Stop | Event::Restart | Event::Hurry => {
                 self.begin_stop(pid, now, rules)
             }
             Event::SaidReady { .. }
@@ -580,13 +592,15 @@ impl Worker {
     fn draining(
         &mut self,
         pid: Pid,
-        until: Instant,
+        until: Option<Instant>,
         event: Event,
         now: Instant,
         rules: &Rules,
     ) -> Vec<Action> {
         match event {
-            Event::Clock if now >= until => self.begin_stop(pid, now, rules),
+            Event::Clock if until.is_some_and(|until| now >= until) => {
+                self.begin_stop(pid, now, rules)
+            }
             // An app that closes its server by itself takes nothing any more.
             Event::Drained { .. }
             | Event::Closed { .. }
@@ -624,6 +638,7 @@ impl Worker {
             }
             Event::Clock
             | Event::Drain
+            | Event::Spare
             | Event::Listens { .. }
             | Event::SaidReady { .. }
             | Event::Spawned { .. }
@@ -651,7 +666,7 @@ impl Worker {
                 };
                 vec![Action::Insist { group: pid }]
             }
-            Event::Drain | Event::Stop | Event::Restart | Event::Hurry => {
+            Event::Drain | Event::Spare | Event::Stop | Event::Restart | Event::Hurry => {
                 self.state = State::Stopping {
                     pid,
                     rung: Rung::Kill,
@@ -703,6 +718,7 @@ impl Worker {
             }
             Event::Stop
             | Event::Drain
+            | Event::Spare
             | Event::Drained { .. }
             | Event::Hung { .. }
             | Event::Restart
@@ -738,6 +754,7 @@ impl Worker {
             }
             Event::Stop
             | Event::Drain
+            | Event::Spare
             | Event::Drained { .. }
             | Event::Hung { .. }
             | Event::Restart

@@ -11,10 +11,12 @@
 //! fate is told by [`Outcome`]; which worker, by `route`.
 
 mod answer;
+mod asleep;
 mod deadlines;
 mod dispatch;
 mod upload;
 
+use self::asleep::Queued;
 use super::learn::Lesson;
 use super::own::Own;
 use super::slab::Id;
@@ -55,6 +57,8 @@ pub struct Exchange {
     kept: Vec<u8>,
     /// No worker has had room for the request yet.
     waiting: Option<Waiting>,
+    /// It waits for the first worker of its app.
+    queued: Option<Queued>,
     /// The part of the worker's head that has come.
     partial: Vec<u8>,
     interim_heads: u32,
@@ -128,6 +132,7 @@ impl Default for Exchange {
             repeatable: false,
             kept: Vec::new(),
             waiting: None,
+            queued: None,
             partial: Vec::new(),
             interim_heads: 0,
             lesson: Lesson::Nothing,
@@ -315,6 +320,7 @@ impl Exchange {
             self.last.get_or_insert(CloseReason::Refused);
         }
         self.waiting = None;
+        self.queued = None;
         self.answer = AnswerState::Complete;
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
@@ -347,6 +353,7 @@ impl Exchange {
 
     /// Ends the exchange from outside: the connection is being closed.
     pub fn cancel(&mut self, ctx: &mut Context) {
+        self.queued = None;
         self.drop_upstream(ctx);
     }
 

@@ -16,6 +16,10 @@ pub enum Own {
     NoApp,
     /// The app has no worker that could take the request.
     NoWorker,
+    /// As many requests as may wait for the first worker of the app.
+    AsleepMax,
+    /// The app's first worker did not come in time.
+    NotWoken,
     /// Every worker that could take it has a full backlog, or we are out of descriptors.
     Full,
     /// As many connections are open as may be, or as one client may have.
@@ -44,7 +48,12 @@ impl Own {
             Own::FinalRecipient { options: true } => 200,
             Own::FinalRecipient { options: false } => 405,
             Own::NoApp => 404,
-            Own::NoWorker | Own::Full | Own::ConnectionsMax | Own::TunnelsMax => 503,
+            Own::NoWorker
+            | Own::AsleepMax
+            | Own::NotWoken
+            | Own::Full
+            | Own::ConnectionsMax
+            | Own::TunnelsMax => 503,
             Own::BodyTooLarge => 413,
             Own::HeadTooSlow | Own::BodyTooSlow => 408,
             Own::WorkerBroke(_) => 502,
@@ -61,6 +70,8 @@ impl Own {
             Own::FinalRecipient { .. } => "Max-Forwards is 0",
             Own::NoApp => "no app has this route",
             Own::NoWorker => "no worker is up",
+            Own::AsleepMax => "too many requests wait for the app's first worker",
+            Own::NotWoken => "the app's first worker is not there within its listen_timeout",
             Own::Full => {
                 "every worker's backlog is full, or its socket is gone from the run directory"
             }
@@ -93,7 +104,12 @@ impl Own {
             Own::FinalRecipient { options: false } => {
                 reply::write_final_recipient(out, &Method::Trace, &answer(None));
             }
-            Own::NoWorker | Own::Full | Own::ConnectionsMax | Own::TunnelsMax => {
+            Own::NoWorker
+            | Own::AsleepMax
+            | Own::NotWoken
+            | Own::Full
+            | Own::ConnectionsMax
+            | Own::TunnelsMax => {
                 reply::write(out, &answer(Some(RETRY_AFTER_SECS)));
             }
             Own::Refused(..)

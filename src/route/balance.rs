@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// The index of the worker to ask. Serving workers come first; if there is none, one that is on
 /// its way is asked, because its listener holds the connection until it is up. Slots in `failed`
-/// are taken only when nothing else is left, one that leaves only then too. None: there is no worker
-/// to ask.
+/// are taken only when nothing else is left, one that leaves only then too, and not if a new one can be
+/// had. None: there is no worker to ask.
 pub fn choose(app: &App, client: Option<IpAddr>, failed: &[Slot]) -> Option<usize> {
     for (availability, skip_failed) in [
         (Availability::Serving, true),
@@ -16,6 +16,9 @@ pub fn choose(app: &App, client: Option<IpAddr>, failed: &[Slot]) -> Option<usiz
         (Availability::Coming, false),
         (Availability::Draining, false),
     ] {
+        if availability == Availability::Draining && app.asleep.is_some() {
+            continue;
+        }
         let eligible = |w: &Worker| {
             w.availability == availability && !(skip_failed && failed.contains(&w.slot))
         };
@@ -127,6 +130,8 @@ mod tests {
             affinity_cookie: None,
             answer_timeout: None,
             body_bytes_max: None,
+            asleep: None,
+            gauges: Default::default(),
             workers: workers
                 .iter()
                 .zip(0..)

@@ -58,6 +58,8 @@ pub enum Decision {
     SessionGone,
     /// No app has this route.
     NoApp,
+    /// The app has no worker yet: one comes if it is asked for.
+    Asleep { app: usize },
     /// The app has no worker that can take it.
     NoWorker,
 }
@@ -186,6 +188,7 @@ impl Router {
         };
         match balance::choose(entry, client, failed) {
             Some(worker) => Decision::Worker { app, worker, why },
+            None if entry.asleep.is_some() => Decision::Asleep { app },
             None => Decision::NoWorker,
         }
     }

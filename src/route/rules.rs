@@ -102,6 +102,8 @@ mod tests {
             affinity_cookie: None,
             answer_timeout: None,
             body_bytes_max: None,
+            asleep: None,
+            gauges: Default::default(),
             workers: Vec::new(),
             turn: Default::default(),
         }

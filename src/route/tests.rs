@@ -33,6 +33,8 @@ fn app(second: Worker) -> App {
         affinity_cookie: Some("at".into()),
         answer_timeout: None,
         body_bytes_max: None,
+        asleep: None,
+        gauges: Default::default(),
         workers: vec![
             worker(0, Availability::Serving),
             second,
@@ -95,7 +97,7 @@ fn decided(router: &Router, head: &str) -> Result<Option<Why>, &'static str> {
         Decision::Worker { worker: 1, why, .. } => Ok(Some(why)),
         Decision::Worker { .. } => Err("another worker for a reason"),
         Decision::SessionGone => Err("gone"),
-        Decision::NoApp | Decision::NoWorker => Err("nobody"),
+        Decision::NoApp | Decision::NoWorker | Decision::Asleep { .. } => Err("nobody"),
     }
 }
 

@@ -12,6 +12,8 @@ pub enum Arrival {
     Ready(Duration),
     /// Its workers keep failing.
     Failing,
+    /// It has no worker until it is asked for.
+    Asleep,
     /// Nothing is known yet.
     Coming,
 }
@@ -21,7 +23,7 @@ pub enum Arrival {
 pub struct Row {
     pub name: String,
     pub route: String,
-    pub workers: u32,
+    pub workers: String,
     pub command: String,
     pub arrival: Arrival,
 }
@@ -56,12 +58,13 @@ pub fn compose(banner: &Banner<'_>, colours: bool) -> String {
         let arrival = match row.arrival {
             Arrival::Ready(took) => format!("in {}", humane(took)),
             Arrival::Failing => "failing".to_owned(),
+            Arrival::Asleep => "when asked for".to_owned(),
             Arrival::Coming => "not yet".to_owned(),
         };
         [
             row.name.clone(),
             row.route.clone(),
-            row.workers.to_string(),
+            row.workers.clone(),
             arrival,
             row.command.clone(),
         ]
@@ -82,7 +85,7 @@ pub fn compose(banner: &Banner<'_>, colours: bool) -> String {
     if banner
         .rows
         .iter()
-        .any(|row| row.arrival != Arrival::Coming && !matches!(row.arrival, Arrival::Ready(_)))
+        .any(|row| row.arrival == Arrival::Failing)
     {
         let _ = writeln!(
             text,
@@ -144,14 +147,14 @@ mod tests {
             Row {
                 name: "chat".to_owned(),
                 route: "/".to_owned(),
-                workers: 4,
+                workers: "4".to_owned(),
                 command: "node server.js".to_owned(),
                 arrival: Arrival::Ready(Duration::from_millis(320)),
             },
             Row {
                 name: "echo".to_owned(),
                 route: "/echo".to_owned(),
-                workers: 2,
+                workers: "1-2".to_owned(),
                 command: "bin/echo".to_owned(),
                 arrival: Arrival::Failing,
             },
@@ -176,7 +179,7 @@ mod tests {
             "  http://localhost:80/  (on every address",
             "  curl --unix-socket /x http://localhost/\n",
             "  chat  /      4        in 320 ms  node server.js\n",
-            "  echo  /echo  2        failing    bin/echo\n",
+            "  echo  /echo  1-2      failing    bin/echo\n",
             "  left out wsgi: needs `python3`\n",
             "tried again",
         ] {

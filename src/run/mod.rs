@@ -17,11 +17,14 @@ mod watching;
 
 use crate::admin::{self, Order};
 use crate::config::plan::Plan;
-use crate::config::{shown_command, shown_routes};
+use crate::config::{shown_command, shown_routes, shown_workers};
+use crate::fleet::scale::{Bounds, CountSessions};
+use crate::fleet::spec::AppSpec;
 use crate::fleet::status::{Condition, WorkerStatus};
 use crate::fleet::{self, Fleet, FleetEvent, Progress};
 use crate::journal::Journal;
 use crate::roster::Board;
+use crate::route::Tables;
 use crate::server::Server;
 use banner::{Arrival, Banner, Row};
 use crossbeam_channel::{Receiver, bounded, select};
@@ -31,6 +34,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SIGUSR1, SI
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -96,7 +100,12 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     }
     let signals = forward_signals(signals).map_err(no_signals)?;
     let journal = Journal::start(plan.rotation.clone()).map_err(no_threads)?;
-    let settings = fleet::Settings::new(plan.run_dir.clone(), journal.clone());
+    let bounds = Bounds {
+        workers_max: plan.workers_max,
+        memory_reserve: plan.memory_reserve,
+        count_sessions: count_sessions(server.tables()),
+    };
+    let settings = fleet::Settings::new(plan.run_dir.clone(), journal.clone(), bounds);
     let fleet = fleet::start(plan.apps.clone(), settings, board.clone())
         .map_err(|error| error.to_string())?;
     let fleet = Arc::new(fleet);
@@ -159,6 +168,23 @@ fn read_token(path: &Path) -> Result<String, String> {
     Ok(token.to_owned())
 }
 
+/// The fleet knows nothing of sessions; who is spared depends on them.
+fn count_sessions(tables: &Arc<Tables>) -> CountSessions {
+    let tables = Arc::clone(tables);
+    CountSessions(Arc::new(move || {
+        let mut counts = HashMap::new();
+        for (home, count) in tables
+            .engine
+            .count()
+            .into_iter()
+            .chain(tables.cookies.count())
+        {
+            *counts.entry((home.slot, home.life)).or_default() += count;
+        }
+        counts
+    }))
+}
+
 fn bind_dashboard(address: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| {
         format!("cannot listen on {address}: {error}; choose another one with --dashboard")
@@ -181,7 +207,11 @@ fn serve(
     asked: &Asked,
     reloads: &mut Reloads<'_>,
 ) -> Option<Trace> {
-    let mut arrivals = vec![Arrival::Coming; plan.apps.len()];
+    let at_first = |app: &AppSpec| match app.workers {
+        0 => Arrival::Asleep,
+        _ => Arrival::Coming,
+    };
+    let mut arrivals: Vec<Arrival> = plan.apps.iter().map(at_first).collect();
     let index_of = |app: &str| plan.apps.iter().position(|spec| spec.name == app);
     let patience = crossbeam_channel::after(BANNER_PATIENCE);
     let mut address_file = None;
@@ -431,7 +461,7 @@ fn show(plan: &Plan, server: &Server, arrivals: &[Arrival]) {
         .map(|(app, arrival)| Row {
             name: app.name.clone(),
             route: shown_routes(&app.routes),
-            workers: app.workers,
+            workers: shown_workers(app),
             command: shown_command(&app.launch),
             arrival: *arrival,
         })

@@ -191,6 +191,49 @@ pub fn machine_memory() -> Option<(u64, u64)> {
     Some((field("MemAvailable:")?, field("MemTotal:")?))
 }
 
+/// Memory that can still be had, and all of it: of the machine, or of our control group (cgroup v2)
+/// where that is less.
+pub fn memory() -> Option<(u64, u64)> {
+    let machine = machine_memory()?;
+    match control_group_memory() {
+        Some(group) if group.0 < machine.0 => Some(group),
+        Some(_) | None => Some(machine),
+    }
+}
+
+fn control_group_memory() -> Option<(u64, u64)> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let ours = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let dir = format!("/sys/fs/cgroup{}", ours.trim_end_matches('/'));
+    let number = |name: &str| -> Option<u64> {
+        let text = fs::read_to_string(format!("{dir}/{name}")).ok()?;
+        text.trim().parse().ok()
+    };
+    // "max" is no number: no limit.
+    let (max, used) = (number("memory.max")?, number("memory.current")?);
+    let stat = fs::read_to_string(format!("{dir}/memory.stat")).unwrap_or_default();
+    let cached = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("inactive_file "))
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap_or(0);
+    Some((max.saturating_sub(used.saturating_sub(cached)), max))
+}
+
+/// Nanoseconds that the main thread of a process has run so far, or wanted to and had to wait for a
+/// core: what it would have had on a machine of its own.
+pub fn main_thread_ns(pid: u32) -> Option<u64> {
+    if let Ok(text) = fs::read_to_string(format!("/proc/{pid}/schedstat")) {
+        let mut fields = text.split_ascii_whitespace();
+        let ran: u64 = fields.next()?.parse().ok()?;
+        let waited: u64 = fields.next()?.parse().ok()?;
+        return Some(ran.saturating_add(waited));
+    }
+    // A kernel without scheduler statistics: in ticks, and of all its threads.
+    let ticks = usage(pid)?.cpu_ticks;
+    Some(ticks.saturating_mul(1_000_000_000 / TICKS_PER_SECOND))
+}
+
 fn usage(pid: u32) -> Option<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     usage_in(&stat, page_bytes()).map(|usage| Usage { main: pid, ..usage })
@@ -249,6 +292,8 @@ mod tests {
         assert!(open > 2 && u64::try_from(open).is_ok_and(|open| open < max));
         let (available, total) = machine_memory().expect("/proc/meminfo is there");
         assert!(0 < available && available <= total);
+        assert!(memory().is_some_and(|(left, _)| left > 0));
+        assert!(main_thread_ns(std::process::id()).is_some());
     }
 
     #[test]

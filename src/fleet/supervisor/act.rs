@@ -11,7 +11,7 @@ use crate::fleet::place::{Place, Standing};
 use crate::fleet::rundir;
 use crate::fleet::spawn::{self, Order};
 use crate::fleet::watch::Suspicion;
-use crate::fleet::worker::{Action, Event, Next, Rung};
+use crate::fleet::worker::{Action, Event, Next, Rung, State};
 use crate::sys::process::{self, Exit, Pid, Signal};
 use log::{debug, warn};
 use std::os::fd::AsFd;
@@ -121,7 +121,11 @@ impl Supervisor {
         match place.standing {
             Standing::Leaver => {
                 place.begin_farewell(now);
-                announce::farewell(place);
+                if let State::Draining { until: None, .. } = place.worker.state {
+                    announce::spared(place);
+                } else {
+                    announce::farewell(place);
+                }
             }
             Standing::Member | Standing::Newcomer => self.send_away(index),
         }

@@ -490,6 +490,16 @@ fn one_that_leaves_serves_until_nobody_is_left() {
 }
 
 #[test]
+fn one_that_is_spared_is_never_hurried_by_the_clock() {
+    let mut story = Story::ready();
+    assert_eq!(story.on(Event::Spare), [Action::Drain]);
+    assert_eq!(story.worker.deadline(), None);
+    assert_eq!(story.after(1_000_000).on(Event::Clock), []);
+    assert_eq!(story.availability(), Availability::Draining);
+    assert_eq!(story.on(Event::Drained { life: 1 }), step(Rung::Message));
+}
+
+#[test]
 fn one_that_dies_while_it_leaves_is_not_started_again() {
     let mut story = Story::ready();
     let _ = story.on(Event::Drain);

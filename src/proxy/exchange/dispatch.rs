@@ -50,6 +50,7 @@ impl Exchange {
                 ..
             } => looks,
             Decision::Worker { .. }
+            | Decision::Asleep { .. }
             | Decision::NoApp
             | Decision::NoWorker
             | Decision::SessionGone => asker.looks,
@@ -95,7 +96,7 @@ impl Exchange {
     /// Takes the app's own limit for bodies, and refuses one that says it is longer.
     fn body_limit(&mut self, ctx: &Context, to: &Decision, framing: Framing) -> Result<(), Own> {
         let app = match to {
-            Decision::Worker { app, .. } => Some(*app),
+            Decision::Worker { app, .. } | Decision::Asleep { app } => Some(*app),
             Decision::NoApp | Decision::NoWorker | Decision::SessionGone => None,
         };
         let own = app.and_then(|app| ctx.router.roster().apps.get(app)?.body_bytes_max);
@@ -154,6 +155,7 @@ impl Exchange {
         let connected = self.connect(ctx, client, decision, fresh)?;
         if connected {
             self.waiting = None;
+            self.queued = None;
             self.send_bytes(ctx, bytes);
         } else {
             let since_ms = self.waiting.map_or(ctx.now_ms, |w| w.since_ms);
@@ -169,7 +171,7 @@ impl Exchange {
     }
 
     /// Takes a connection to the decided worker, or to another one where no session forbids it.
-    /// False: their backlogs are full.
+    /// False: their backlogs are full, or there is none yet.
     fn connect(
         &mut self,
         ctx: &mut Context,
@@ -182,6 +184,9 @@ impl Exchange {
         loop {
             let (app, worker, why) = match decision {
                 Decision::Worker { app, worker, why } => (app, worker, why),
+                Decision::Asleep { app } => {
+                    return self.wait_for_first_worker(ctx, app).map(|()| false);
+                }
                 Decision::NoApp => return Err(Own::NoApp),
                 Decision::NoWorker | Decision::SessionGone => return Err(Own::NoWorker),
             };
@@ -237,11 +242,16 @@ impl Exchange {
         }
     }
 
-    /// Looks for room in a backlog again, until `--connect-timeout` is over.
+    /// Looks for room in a backlog again, until `--connect-timeout` is over, or for the app's first
+    /// worker, until one should be up.
     pub(super) fn try_to_connect(&mut self, ctx: &mut Context, client: &mut Client) {
         let since_ms = self.waiting.map_or(0, |w| w.since_ms);
-        if ctx.now_ms >= deadline_ms(since_ms, ctx.settings.connect_timeout) {
-            return self.answer_ourselves(ctx, client, Own::Full);
+        let (patience, own) = match &self.queued {
+            Some(queued) => (queued.patience, Own::NotWoken),
+            None => (ctx.settings.connect_timeout, Own::Full),
+        };
+        if ctx.now_ms >= deadline_ms(since_ms, patience) {
+            return self.answer_ourselves(ctx, client, own);
         }
         let kept = std::mem::take(&mut self.kept);
         let decision = self.decide_again(ctx, client, false);
@@ -270,7 +280,10 @@ impl Exchange {
             },
             Some((app, _, slot)) if elsewhere => ctx.router.balanced(app, ip, &[slot], Why::Moved),
             Some((app, _, _)) => ctx.router.balanced(app, ip, &[], Why::Moved),
-            None => Decision::NoApp,
+            None => match self.awaited_app(ctx) {
+                Some(app) => ctx.router.balanced(app, ip, &[], Why::Policy),
+                None => Decision::NoApp,
+            },
         }
     }
 

@@ -69,6 +69,8 @@ fn roster(socket: &Path) -> Roster {
         session_cookies: Arc::new(["session".to_owned()]),
         answer_timeout: None,
         body_bytes_max: None,
+        asleep: None,
+        gauges: Default::default(),
         workers: vec![worker],
         turn: Arc::default(),
     };
