@@ -40,7 +40,7 @@ relieve() {
 }
 
 configure "$(app_json main / '"min": 1, "max": 3, "cool_down": 3, "drain_timeout": 6' '{"BOOT_MS": "300"}')" \
-    "$(app_json lazy /lazy '"min": 0, "max": 2, "idle_timeout": 2')"
+    "$(app_json lazy /lazy '"min": 0, "max": 2, "idle_timeout": 2' '{"PREFIX": "/lazy"}')"
 start_sidekeeper --config "$TMP/apps.json" --workers-max 4
 
 step "an app begins with its least workers, and one with none counts as ready"

@@ -1,3 +1,5 @@
+//! What the policy says of single moments and short stories; a whole day is in `day`.
+
 use super::*;
 
 const LIMITS: Limits = Limits {
