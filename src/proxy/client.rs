@@ -2,39 +2,56 @@
 
 use super::intake::Intake;
 use super::outbox::Outbox;
-use crate::http::head::ClientSide;
 use crate::roster::Slot;
-use crate::sys::epoll::Event;
+use crate::sys::epoll::{Epoll, Event, Interest};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// One client connection's socket with what is known of it. Owned by one pool thread.
 #[derive(Debug)]
 pub struct Client {
     pub socket: OwnedFd,
-    /// Whose connection it is, and who sent the request at hand.
-    pub from: ClientSide,
+    /// None: a client on a Unix socket.
+    peer: Option<Peer>,
     /// Names the connection in the epoll set.
     pub token: u64,
     pub intake: Intake,
     /// Both directions are dead.
     pub gone: bool,
-    /// When the client ended its direction, in the pool's milliseconds; None: it has not.
-    pub half_closed_ms: Option<u64>,
+    half_closed_ms: Option<NonZeroU64>,
     /// A worker that has not taken the connection: it is relayed, to another one if possible.
     pub refused_by: Option<Slot>,
     /// What was read beyond the request at hand.
     pub unread: Vec<u8>,
     /// What the client has not taken yet.
     pub outbox: Outbox,
+    /// Its room is watched for: something did not fit.
+    watches_write: bool,
+}
+
+/// An address without what std keeps of IPv6's flows and scopes: idle connections are many.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    ip: IpAddr,
+    port: u16,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Peer {
+            ip: address.ip(),
+            port: address.port(),
+        }
+    }
 }
 
 impl Client {
     pub fn new(socket: OwnedFd, peer: Option<SocketAddr>, token: u64) -> Self {
         Client {
             socket,
-            from: ClientSide::direct(peer),
+            peer: peer.map(Peer::from),
             token,
             intake: Intake::default(),
             gone: false,
@@ -42,7 +59,39 @@ impl Client {
             refused_by: None,
             unread: Vec::new(),
             outbox: Outbox::default(),
+            watches_write: false,
         }
+    }
+
+    /// The other end of the connection; None: it is a Unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer.map(|Peer { ip, port }| SocketAddr::new(ip, port))
+    }
+
+    /// When the client ended its direction, in the pool's milliseconds; None: it has not.
+    pub fn half_closed_ms(&self) -> Option<u64> {
+        self.half_closed_ms.map(NonZeroU64::get)
+    }
+
+    /// Begins to watch the connection; what has come already is reported by the next wait.
+    pub fn watch(&mut self, epoll: &Epoll) -> io::Result<()> {
+        self.watches_write = !self.outbox.is_empty();
+        let interest = if self.watches_write {
+            Interest::READ_WRITE
+        } else {
+            Interest::READ
+        };
+        epoll.add(self.socket.as_fd(), self.token, interest)
+    }
+
+    /// Watches for room once something did not fit, and from then on: before, every connection would
+    /// be reported once for being new.
+    pub fn watch_room(&mut self, epoll: &Epoll) -> io::Result<()> {
+        if self.outbox.is_empty() || self.watches_write {
+            return Ok(());
+        }
+        self.watches_write = true;
+        epoll.modify(self.socket.as_fd(), self.token, Interest::READ_WRITE)
     }
 
     /// Takes an event over.
@@ -50,7 +99,7 @@ impl Client {
         self.intake.note(event);
         self.gone |= event.gone();
         if event.peer_half_closed() {
-            self.half_closed_ms.get_or_insert(now_ms);
+            self.half_closed_ms = self.half_closed_ms.or(NonZeroU64::new(now_ms));
         }
     }
 

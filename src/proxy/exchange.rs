@@ -21,16 +21,20 @@ use super::learn::Lesson;
 use super::own::Own;
 use super::slab::Id;
 use super::{Client, CloseReason, Context, HandOff, Outcome};
+use crate::http::forwarded;
 use crate::http::framing::{Decoder, Framing};
-use crate::http::head::{Asked, Method, Request, Version};
+use crate::http::head::{Asked, ClientSide, Method, Request, Version};
 use crate::roster::{Looks, Slot};
 use log::{debug, warn};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct Exchange {
+    /// Whose connection it is, and who sent the request.
+    from: ClientSide,
     version: Version,
     asked: Asked,
     /// Why the connection ends with this exchange; None: it may carry another one.
@@ -114,6 +118,7 @@ const TURNS_MAX: usize = 16;
 impl Default for Exchange {
     fn default() -> Self {
         Exchange {
+            from: ClientSide::direct(None),
             version: Version::Http11,
             asked: Asked {
                 head: false,
@@ -162,7 +167,7 @@ impl Exchange {
         last: Option<CloseReason>,
     ) -> Box<Exchange> {
         let mut exchange = ctx.spare.pop().unwrap_or_default();
-        exchange.reset(ctx, request, last);
+        exchange.reset(ctx, client.peer(), request, last);
         let bodyless = matches!(exchange.upload, Upload::Done);
         if let Err(own) = exchange.send_request(ctx, client, request, bytes) {
             // What came behind a request without a body is the next request, whoever answers this
@@ -176,7 +181,13 @@ impl Exchange {
         exchange
     }
 
-    fn reset(&mut self, ctx: &Context, request: &Request<'_, '_>, last: Option<CloseReason>) {
+    fn reset(
+        &mut self,
+        ctx: &Context,
+        peer: Option<SocketAddr>,
+        request: &Request<'_, '_>,
+        last: Option<CloseReason>,
+    ) {
         let (mut kept, mut partial) = (
             std::mem::take(&mut self.kept),
             std::mem::take(&mut self.partial),
@@ -184,6 +195,7 @@ impl Exchange {
         kept.clear();
         partial.clear();
         *self = Exchange {
+            from: forwarded::client_side(&ctx.settings.trusted_proxies, peer, request),
             version: request.version,
             asked: Asked {
                 head: matches!(request.method, Method::Head),

@@ -58,7 +58,7 @@ impl HandOff {
             head,
             original,
         } = self;
-        let address = client.from.peer;
+        let address = client.peer();
         // libuv expects it, and does not see to it for descriptors that it is sent.
         socket::set_nonblocking(client.socket.as_fd());
         let offered = door.offer(Offer {

@@ -5,9 +5,13 @@ use crate::sys::socket;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// The bytes that wait for one peer. Empty, it owns no memory.
+/// The bytes that wait for one peer. Empty, as it nearly always is, it is one word.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct Outbox(Option<Box<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Never all of them are sent.
     bytes: Vec<u8>,
     sent: usize,
     /// What the kernel still held for the peer when we last looked.
@@ -16,13 +20,13 @@ pub struct Outbox {
 
 impl Outbox {
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.0.is_none()
     }
 
     /// Sends `bytes`, or as much as fits, and keeps the rest. Returns how many were sent now.
     pub fn send(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-        if !self.is_empty() {
-            self.bytes.extend_from_slice(bytes);
+        if let Some(kept) = &mut self.0 {
+            kept.bytes.extend_from_slice(bytes);
             return Ok(0);
         }
         let sent = match socket::send(fd, bytes) {
@@ -31,7 +35,7 @@ impl Outbox {
             Err(e) => return Err(e),
         };
         if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-            self.bytes.extend_from_slice(rest);
+            *self = Outbox::holding(rest.to_vec());
             self.peer_takes(fd);
         }
         Ok(sent)
@@ -39,12 +43,15 @@ impl Outbox {
 
     /// Sends what is kept; returns how many bytes were taken. Gives the memory back when empty.
     pub fn flush(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
-        let before = self.sent;
-        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
+        let Some(kept) = &mut self.0 else {
+            return Ok(0);
+        };
+        let before = kept.sent;
+        while let Some(rest) = kept.bytes.get(kept.sent..).filter(|rest| !rest.is_empty()) {
             match socket::send(fd, rest) {
-                Ok(sent) => self.sent += sent,
+                Ok(sent) => kept.sent += sent,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let taken = self.sent - before;
+                    let taken = kept.sent - before;
                     if taken > 0 {
                         self.peer_takes(fd);
                     }
@@ -53,7 +60,7 @@ impl Outbox {
                 Err(e) => return Err(e),
             }
         }
-        let taken = self.sent - before;
+        let taken = kept.sent - before;
         *self = Outbox::default();
         Ok(taken)
     }
@@ -62,27 +69,30 @@ impl Outbox {
     /// a good part of its buffer is free, which takes a slow peer longer than it may be silent: so
     /// before one is cut off, the kernel is asked.
     pub fn peer_takes(&mut self, fd: BorrowedFd<'_>) -> bool {
-        let Ok(untaken) = socket::untaken(fd) else {
+        let (Some(kept), Ok(untaken)) = (&mut self.0, socket::untaken(fd)) else {
             return false;
         };
-        let before = std::mem::replace(&mut self.untaken, untaken);
+        let before = std::mem::replace(&mut kept.untaken, untaken);
         untaken < before
     }
 
     /// Takes the waiting bytes out, for a relay thread to send.
     pub fn take(&mut self) -> Vec<u8> {
-        let Outbox {
-            mut bytes, sent, ..
-        } = std::mem::take(self);
-        bytes.drain(..sent);
-        bytes
+        let Some(mut kept) = self.0.take() else {
+            return Vec::new();
+        };
+        kept.bytes.drain(..kept.sent);
+        kept.bytes
     }
 
     /// Bytes that have to go out before anything else.
     pub fn holding(bytes: Vec<u8>) -> Self {
-        Outbox {
-            bytes,
-            ..Outbox::default()
+        if bytes.is_empty() {
+            return Outbox::default();
         }
+        Outbox(Some(Box::new(Kept {
+            bytes,
+            ..Kept::default()
+        })))
     }
 }

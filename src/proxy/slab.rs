@@ -80,6 +80,14 @@ impl<T> Slab<T> {
         id
     }
 
+    pub fn get(&self, id: Id) -> Option<&T> {
+        let entry = self.entries.get(id.index as usize)?;
+        entry
+            .value
+            .as_ref()
+            .filter(|_| entry.generation == id.generation)
+    }
+
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
         let entry = self.entries.get_mut(id.index as usize)?;
         if entry.generation != id.generation {

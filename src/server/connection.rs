@@ -10,7 +10,6 @@
 
 use super::tally::Seat;
 use crate::gauges::FrontGauges;
-use crate::http::forwarded;
 use crate::http::head::{self, Delivery, Version};
 use crate::proxy::{
     Client, CloseReason, Context, Exchange, HandOff, Outcome, Own, Tunnel, deadline_ms,
@@ -78,7 +77,8 @@ const TURNS_MAX: usize = 64;
 pub enum Counted {
     Served {
         front: Arc<FrontGauges>,
-        _seat: Option<Seat>,
+        /// Boxed, since mostly there is none: idle connections are many.
+        _seat: Option<Box<Seat>>,
     },
     /// One over a limit, which gets its 503.
     TurnedAway(Arc<AtomicU32>),
@@ -88,7 +88,8 @@ impl Counted {
     pub fn new(front: Arc<FrontGauges>, seat: Option<Seat>) -> Self {
         front.connections.fetch_add(1, Relaxed);
         front.accepted.fetch_add(1, Relaxed);
-        Counted::Served { front, _seat: seat }
+        let _seat = seat.map(Box::new);
+        Counted::Served { front, _seat }
     }
 
     pub fn turned_away(gauge: Arc<AtomicU32>) -> Self {
@@ -242,11 +243,6 @@ impl Connection {
                 self.since_ms = since_ms;
             }
             Ok(Some(request)) => {
-                let trusted = &ctx.settings.trusted_proxies;
-                if !trusted.is_empty() {
-                    let peer = self.client.from.peer;
-                    self.client.from = forwarded::client_side(trusted, peer, &request);
-                }
                 self.requests = self.requests.saturating_add(1);
                 ctx.front.requests.fetch_add(1, Relaxed);
                 let max = ctx.settings.requests_per_connection_max;

@@ -342,12 +342,7 @@ impl PoolThread {
     fn watch(&mut self, mut connection: Box<Connection>) -> Id {
         let id = self.connections.next_id();
         connection.client.token = CLIENT | id.bits();
-        let added = self.ctx.epoll.add(
-            connection.client.socket.as_fd(),
-            connection.client.token,
-            Interest::READ_WRITE,
-        );
-        if let Err(e) = added {
+        if let Err(e) = connection.client.watch(&self.ctx.epoll) {
             warn!("cannot watch a connection: {e}");
             connection.release(&mut self.ctx);
             return id;
@@ -420,10 +415,15 @@ impl PoolThread {
                 return self.remove(id);
             }
         }
-        if let Some(connection) = self.connections.get_mut(id) {
-            let deadline = connection.deadline_ms(&mut self.ctx);
-            self.timers.remind(id, deadline, &mut connection.queued_ms);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if let Err(e) = connection.client.watch_room(&self.ctx.epoll) {
+            warn!("cannot watch a connection: {e}");
+            return self.remove(id);
         }
+        let deadline = connection.deadline_ms(&mut self.ctx);
+        self.timers.remind(id, deadline, &mut connection.queued_ms);
     }
 
     /// What a panic took with it.
@@ -515,6 +515,9 @@ impl PoolThread {
             let draining = self.draining;
             self.act(id, |connection, ctx| connection.expire(ctx, draining));
         }
+        let held = &self.connections;
+        let counts = |at_ms, id| held.get(id).is_some_and(|c| c.queued_ms == at_ms);
+        self.timers.tidy(held.len() as usize, counts);
     }
 
     fn prune(&mut self) {

@@ -1,8 +1,9 @@
 //! Deadlines of a pool thread: a heap of (when, whose). Pure; the caller brings the time.
 //!
 //! An entry is only a reminder to look: the thing itself knows its deadline, which mostly moves
-//! later. So nothing is ever removed or moved in the heap; a reminder that comes too early is
-//! queued again, and the steady path of a busy connection queues nothing.
+//! later. So nothing is moved in the heap; a reminder that comes too early is queued again, and the
+//! steady path of a busy connection queues nothing. What has left leaves its reminder behind: those
+//! are thrown out together when they are the larger part.
 
 use crate::proxy::slab::Id;
 use std::cmp::Reverse;
@@ -11,6 +12,9 @@ use std::collections::BinaryHeap;
 /// See the module's text. Times are the pool's milliseconds.
 #[derive(Debug, Default)]
 pub struct Timers(BinaryHeap<Reverse<(u64, u64)>>);
+
+/// Reminders that are never too many.
+const SLACK: usize = 256;
 
 impl Timers {
     /// Reminds of `id` at `at_ms`. `queued_ms` is the caller's note of its earliest reminder and
@@ -30,6 +34,20 @@ impl Timers {
         }
         self.0.pop();
         Some((at_ms, Id::from_bits(bits)))
+    }
+
+    /// Throws out what `counts` says no to, if so few things are `held` that it is worth a look at all:
+    /// a client that makes a connection for each request must not fill the heap for a minute.
+    pub fn tidy(&mut self, held: usize, counts: impl Fn(u64, Id) -> bool) {
+        if self.0.len() <= held.saturating_mul(2).saturating_add(SLACK) {
+            return;
+        }
+        let counts = |Reverse((at_ms, bits)): &Reverse<_>| counts(*at_ms, Id::from_bits(*bits));
+        self.0.retain(counts);
+        let room = self.0.len().saturating_mul(4).saturating_add(SLACK * 4);
+        if self.0.capacity() > room {
+            self.0.shrink_to(room);
+        }
     }
 
     /// When the next reminder is due.
@@ -58,5 +76,18 @@ mod tests {
         assert_eq!(timers.due(160), Some((100, a)));
         assert_eq!(timers.due(160), Some((150, b)));
         assert_eq!(timers.due(160), None);
+    }
+    #[test]
+    fn what_has_left_is_forgotten() {
+        let mut timers = Timers::default();
+        for number in 0..10_000 {
+            timers.remind(Id::from_bits(number), number, &mut u64::MAX.clone());
+            timers.tidy(10, |_, id| id.bits() % 1000 == 999);
+        }
+        timers.tidy(10, |_, id| id.bits() % 1000 == 999);
+        assert!(timers.0.len() <= 20 + SLACK, "{}", timers.0.len());
+        assert!(timers.0.capacity() <= SLACK * 8);
+        let kept = timers.0.iter().filter(|at| at.0.0 % 1000 == 999).count();
+        assert_eq!(kept, 10);
     }
 }

@@ -190,7 +190,7 @@ impl Exchange {
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
         response.write_for_client(&mut output, &self.delivery(ctx, self.last.is_some()));
-        self.add_affinity(ctx, client.from.secure, &mut output);
+        self.add_affinity(ctx, &mut output);
         let used = framing::transfer(&mut decoder, to, rest, &mut output);
         let sent = client.send(&output);
         ctx.output = output;
@@ -214,7 +214,7 @@ impl Exchange {
 
     /// Our own cookie, for a client that does not have it, or has one that leads elsewhere. Not
     /// where a session decides: two tabs of one browser may have theirs at different workers.
-    fn add_affinity(&self, ctx: &mut Context, secure: bool, head: &mut Vec<u8>) {
+    fn add_affinity(&self, ctx: &mut Context, head: &mut Vec<u8>) {
         let Some(slot) = self
             .upstream
             .and_then(|id| ctx.upstreams.get(id))
@@ -227,7 +227,7 @@ impl Exchange {
         }
         let router = &ctx.router;
         if let Some((app, worker)) = router.roster().find(slot)
-            && let Some(field) = router.affinity_field(app, worker, secure)
+            && let Some(field) = router.affinity_field(app, worker, self.from.secure)
         {
             head::add_field(head, "Set-Cookie", &field);
         }
@@ -334,7 +334,7 @@ impl Exchange {
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
         response.write_for_client(&mut output, &self.delivery(ctx, false));
-        self.add_affinity(ctx, client.from.secure, &mut output);
+        self.add_affinity(ctx, &mut output);
         output.extend_from_slice(rest);
         let sent = client.send(&output);
         ctx.output = output;

@@ -23,7 +23,7 @@ impl Exchange {
             self.answer_timeout
         };
         let deadline = deadline_ms(self.progress_ms, timeout);
-        match client.half_closed_ms {
+        match client.half_closed_ms() {
             Some(since) if client.outbox.is_empty() => deadline.min(deadline_ms(
                 since.max(self.progress_ms),
                 settings.half_close_timeout,
@@ -57,12 +57,12 @@ impl Exchange {
         };
         let patience = deadline_ms(
             client
-                .half_closed_ms
+                .half_closed_ms()
                 .unwrap_or(u64::MAX)
                 .max(self.progress_ms),
             ctx.settings.half_close_timeout,
         );
-        if client.half_closed_ms.is_some() && ctx.now_ms >= patience {
+        if client.half_closed_ms().is_some() && ctx.now_ms >= patience {
             return self.abandon(ctx, CloseReason::ClientLeft);
         }
         match self.answer {

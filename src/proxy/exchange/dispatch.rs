@@ -37,7 +37,7 @@ impl Exchange {
         let has_sid = route::engine_sid(request).is_some();
         // A poll that has reached a worker must not reach it twice: engine.io ends the session.
         let repeatable = request.is_idempotent_and_bodyless() && !request.websocket && !has_sid;
-        let ip = client.from.client.map(|a| a.ip());
+        let ip = self.from.client.map(|a| a.ip());
         let avoid = client.refused_by.as_slice();
         let asker = Asker {
             address: ip,
@@ -68,7 +68,7 @@ impl Exchange {
         self.repeatable = repeatable;
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
-        request.write_for_worker(&mut output, &client.from);
+        request.write_for_worker(&mut output, &self.from);
         let rest = bytes.get(request.len..).unwrap_or_default();
         let door = match client.refused_by {
             None if request.websocket => open_door(ctx, &decision),
@@ -223,7 +223,7 @@ impl Exchange {
             if self.bound {
                 return Ok(false);
             }
-            let ip = client.from.client.map(|a| a.ip());
+            let ip = self.from.client.map(|a| a.ip());
             decision = ctx.router.balanced(app, ip, &failed, Why::Moved);
         }
     }
@@ -235,7 +235,7 @@ impl Exchange {
         debug!("{}: the worker ended; sent again", self.worker_name(ctx));
         let kept = std::mem::take(&mut self.kept);
         self.repeatable = false;
-        let decision = self.decide_again(ctx, client, true);
+        let decision = self.decide_again(ctx, true);
         let sent = self.send_to(ctx, client, decision, true, &kept);
         if let Err(own) = sent {
             self.answer_ourselves(ctx, client, own);
@@ -254,7 +254,7 @@ impl Exchange {
             return self.answer_ourselves(ctx, client, own);
         }
         let kept = std::mem::take(&mut self.kept);
-        let decision = self.decide_again(ctx, client, false);
+        let decision = self.decide_again(ctx, false);
         let sent = self.send_to(ctx, client, decision, false, &kept);
         if let Err(own) = sent {
             self.answer_ourselves(ctx, client, own);
@@ -263,7 +263,7 @@ impl Exchange {
 
     /// Decides once more for a request that was decided for `self.slot`. `elsewhere`: another
     /// worker is better, if there is one.
-    fn decide_again(&self, ctx: &Context, client: &Client, elsewhere: bool) -> Decision {
+    fn decide_again(&self, ctx: &Context, elsewhere: bool) -> Decision {
         let roster = ctx.router.roster();
         let place = self.slot.and_then(|slot| {
             roster.apps.iter().enumerate().find_map(|(app, entry)| {
@@ -271,7 +271,7 @@ impl Exchange {
                 Some((app, worker, slot))
             })
         });
-        let ip = client.from.client.map(|a| a.ip());
+        let ip = self.from.client.map(|a| a.ip());
         match place {
             Some((app, worker, _)) if self.bound => Decision::Worker {
                 app,
