@@ -40,7 +40,9 @@ sleep 1
 step "the configuration is read anew: every worker is replaced, and says the new version"
 before=$(worker_pids main)
 configure "$(app_json main / 3 '{"VERSION": "two"}')"
-has "$(reload)" "main: 3 workers of the new version serve"
+out=$(reload)
+has "$out" "main: 0 done, 2 to go; worker 0: its successor starts" "main: 3 done, 0 to go; serves" "main: 3 workers of the new version serve"
+same "$(tail -n 1 <<<"$out" | grep -c 'new version serve')" 1
 for _ in 1 2 3 4 5 6; do serves /version two; done
 wait_for "the old workers to leave" 20 none_of "$before"
 workers_are main 3

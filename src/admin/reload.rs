@@ -5,6 +5,7 @@
 use crate::admin::command::{Answer, Ask, Refusal};
 use crate::admin::control::Reply;
 use crate::admin::{Order, Shared};
+use crate::fleet::ProgressStage;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde::Serialize;
 use std::time::Duration;
@@ -16,6 +17,8 @@ const LOOK: Duration = Duration::from_millis(200);
 struct Line {
     text: String,
     refused: bool,
+    /// The next line takes its place, where lines can be replaced.
+    passing: bool,
 }
 
 pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
@@ -39,10 +42,13 @@ pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refu
     loop {
         match told.recv_timeout(LOOK) {
             Ok(progress) => {
-                (served, refused) = (true, refused | progress.refused);
+                let passing = progress.stage == ProgressStage::Passing;
+                let no = progress.stage == ProgressStage::Refused;
+                (served, refused) = (served | !passing, refused | no);
                 reply.line(&Line {
                     text: progress.text,
-                    refused: progress.refused,
+                    refused: no,
+                    passing,
                 })?;
             }
             Err(RecvTimeoutError::Timeout) if reply.gone() => return Ok(Answer::Elsewhere),

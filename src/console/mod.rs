@@ -249,6 +249,7 @@ fn converse(question: &Question, run_dir: &Path, screen: &Screen) -> Result<(), 
     let mut connection = Connection::open(run_dir, &question.ask, patience)
         .map_err(|trouble| told(trouble, run_dir))?;
     let mut heard = false;
+    let _settled = Settled(screen);
     loop {
         let Some(line) = connection
             .line()
@@ -333,6 +334,15 @@ fn told(trouble: Trouble, run_dir: &Path) -> Failure {
     Failure { code, why }
 }
 
+/// Leaves no half line behind, however a conversation ends.
+struct Settled<'a>(&'a Screen);
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        self.0.settle();
+    }
+}
+
 /// Standard output.
 struct Screen {
     json: bool,
@@ -340,6 +350,8 @@ struct Screen {
     colours: bool,
     /// Nobody reads any more, which is no failure: `sidekeeper logs | head`.
     gone: std::cell::Cell<bool>,
+    /// The line that stands there is not complete.
+    passing: std::cell::Cell<bool>,
 }
 
 impl Screen {
@@ -350,6 +362,14 @@ impl Screen {
             terminal,
             colours: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             gone: std::cell::Cell::new(false),
+            passing: std::cell::Cell::new(false),
+        }
+    }
+
+    /// What passed has passed: the end is told elsewhere.
+    fn settle(&self) {
+        if self.passing.replace(false) {
+            self.write("\r\x1b[K");
         }
     }
 
@@ -393,10 +413,12 @@ impl Screen {
                 serde_json::from_str::<SessionCounts>(line).map(|counts| screen::sessions(&counts))
             }
             "logs" => screen::log_line(line, self.colours),
-            _ => screen::text(line),
+            _ => screen::text(line, self.width()),
         };
         // An instance of another version may say what we do not know: better raw than not at all.
-        self.write(&text.unwrap_or_else(|_| format!("{line}\n")));
+        let text = text.unwrap_or_else(|_| format!("{line}\n"));
+        self.passing.set(!text.ends_with('\n'));
+        self.write(&text);
     }
 
     /// Columns; None: as many as are needed.

@@ -252,11 +252,20 @@ pub fn log_line(line: &str, colours: bool) -> serde_json::Result<String> {
 #[derive(Deserialize)]
 struct Text {
     text: String,
+    /// The next line takes its place.
+    #[serde(default)]
+    passing: bool,
 }
 
-/// A line that says itself how it reads.
-pub fn text(line: &str) -> serde_json::Result<String> {
-    serde_json::from_str(line).map(|Text { text }| text + "\n")
+/// A line that says itself how it reads. On a terminal one that passes is replaced by the next; it is
+/// cut to `width`, since a line that wraps cannot be replaced.
+pub fn text(line: &str, width: Option<usize>) -> serde_json::Result<String> {
+    let Text { text, passing } = serde_json::from_str(line)?;
+    Ok(match width {
+        Some(width) if passing => format!("\r{}\x1b[K", fitted(&text, width)),
+        Some(_) => format!("\r\x1b[K{text}\n"),
+        None => text + "\n",
+    })
 }
 
 #[cfg(test)]
@@ -272,6 +281,17 @@ mod tests {
         );
         assert!(log_line(line, true).is_ok_and(|text| text.contains("\x1b[31m")));
         assert!(log_line(r#"{"dropped":7}"#, false).is_ok_and(|text| text.contains("7 lines")));
+    }
+
+    #[test]
+    fn what_passes_is_replaced_on_a_terminal_and_kept_elsewhere() {
+        let passing = r#"{"text":"chat: 1 done, 2 to go","passing":true}"#;
+        let last = r#"{"text":"chat: 3 workers serve"}"#;
+        let on = |line: &str, width| text(line, width).expect("a line");
+        assert_eq!(on(passing, None), "chat: 1 done, 2 to go\n");
+        assert_eq!(on(passing, Some(80)), "\rchat: 1 done, 2 to go\x1b[K");
+        assert_eq!(on(passing, Some(8)), "\rchat: 1…\x1b[K");
+        assert_eq!(on(last, Some(8)), "\r\x1b[Kchat: 3 workers serve\n");
     }
 
     #[test]

@@ -40,7 +40,7 @@ use crate::fleet::ipc::Ipc;
 use crate::fleet::logs::{Logs, Readers};
 use crate::fleet::monitor::{Figures, History, Monitor, Views};
 use crate::fleet::place::{App, Place, Version};
-pub use crate::fleet::reload::Progress;
+pub use crate::fleet::reload::{Progress, ProgressStage};
 use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::replace::Replacing;
 pub use crate::fleet::rundir::hand_over as hand_over_run_dir;

@@ -44,12 +44,21 @@ pub struct Reload {
     pub tell: Sender<Progress>,
 }
 
-/// What came of one app.
+/// What is to be told of one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub text: String,
+    pub stage: ProgressStage,
+}
+
+/// How far an app has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressStage {
+    /// It is under way.
+    Passing,
+    Done,
     /// The app is as it was before.
-    pub refused: bool,
+    Refused,
 }
 
 /// The reload that is under way, and those that wait for its end.
@@ -124,9 +133,9 @@ impl Reloading {
 }
 
 impl Course {
-    fn tell(&self, text: String, refused: bool) {
+    fn tell(&self, text: String, stage: ProgressStage) {
         // Whoever asked may have left.
-        let _ = self.tell.send(Progress { text, refused });
+        let _ = self.tell.send(Progress { text, stage });
     }
 }
 
@@ -141,7 +150,7 @@ impl Supervisor {
                 let text = "a later reload takes its place".to_owned();
                 let _ = older.tell.send(Progress {
                     text,
-                    refused: true,
+                    stage: ProgressStage::Refused,
                 });
             }
             stays
@@ -359,7 +368,7 @@ impl Supervisor {
             self.retire(slot, now);
         }
         if let Some(course) = &self.reloading.current {
-            course.tell(text, false);
+            course.tell(text, ProgressStage::Done);
         }
     }
 
@@ -370,6 +379,15 @@ impl Supervisor {
             return;
         };
         work.stage = Stage::Trial { newcomer, old };
+        let (done, left) = (work.accepted, work.steps.len());
+        let text = match old {
+            Some(_) => format!("worker {instance}: its successor starts"),
+            None => format!("worker {instance} starts"),
+        };
+        self.tell_passing(&text, done, left);
+        let Some(work) = self.reloading.work() else {
+            return;
+        };
         let (app, version) = (work.app, Arc::clone(&work.version));
         match self.place_for(app, &version, newcomer, instance, now) {
             Ok(Some(place)) => self.places.push(place),
@@ -428,6 +446,24 @@ impl Supervisor {
         }
         self.tell_app_ready(index);
         self.sort_places();
+        if let Some(work) = self.reloading.work() {
+            let (done, left) = (work.accepted, work.steps.len());
+            self.tell_passing("serves", done, left);
+        }
+    }
+
+    /// Where the app that is being worked on stands, for who watches.
+    fn tell_passing(&self, text: &str, done: u32, left: usize) {
+        let Some(course) = &self.reloading.current else {
+            return;
+        };
+        let name = course
+            .work
+            .as_ref()
+            .and_then(|work| self.apps.get(work.app))
+            .map_or("", |app| &app.name);
+        let text = format!("{name}: {done} done, {left} to go; {text}");
+        course.tell(text, ProgressStage::Passing);
     }
 
     fn adopt(&mut self, app: usize, version: &Arc<Version>, rank: Option<usize>) {
@@ -490,9 +526,10 @@ impl Supervisor {
             text.push_str("\n  ! ");
             text.push_str(line);
         }
+        // Whoever asked may have left.
         let _ = course.tell.send(Progress {
             text,
-            refused: true,
+            stage: ProgressStage::Refused,
         });
         course.refused.push(Arc::clone(&name));
         let (app, accepted, present) = (work.app, work.accepted, work.present);
@@ -555,7 +592,7 @@ impl Supervisor {
         );
         info!("reload: {text}");
         if let Some(course) = &self.reloading.current {
-            course.tell(text, false);
+            course.tell(text, ProgressStage::Done);
         }
     }
 
