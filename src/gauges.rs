@@ -46,6 +46,8 @@ pub struct WorkerGauges {
     pub relayed: AtomicU64,
     /// Messages of its siblings that it lost because it did not read. Written by the ipc thread.
     pub lost: AtomicU64,
+    /// Lines that it printed and that found no room on their way. Written by the logs thread.
+    pub lines_dropped: AtomicU64,
 }
 
 /// What the whole proxy is doing. Written by pool threads.

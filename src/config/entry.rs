@@ -4,6 +4,7 @@
 use super::ConfigError;
 use super::keys;
 use super::launch::Start;
+use super::logs::LogWish;
 use super::process::ProcessKeys;
 use super::shell;
 use super::source::Object;
@@ -72,6 +73,7 @@ pub struct Entry {
     pub listen_timeout: Duration,
     pub kill_timeout: Duration,
     pub process: ProcessKeys,
+    pub logs: LogWish,
     pub warnings: Vec<String>,
 }
 
@@ -108,6 +110,7 @@ impl Default for Entry {
             listen_timeout: LISTEN_TIMEOUT,
             kill_timeout: KILL_TIMEOUT,
             process: ProcessKeys::default(),
+            logs: LogWish::default(),
             warnings: Vec::new(),
         }
     }
@@ -171,6 +174,7 @@ impl Entry {
                 .map(|Bytes(number)| number)
                 .filter(|number| *number > 0),
             wait_ready: object.flag(&["wait_ready"], false)?,
+            logs: LogWish::read(object)?,
             env,
             warnings,
             ..Entry::default()

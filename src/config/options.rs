@@ -3,7 +3,7 @@
 //! `--help`, the keys of the configuration file (the same names with `_`), and the README's table,
 //! which a test compares with `--help`. Nothing is applied here; `config::plan` does that.
 
-use super::logs::{FileBytes, FileCount, NameDate, RotateEvery, Switch};
+use super::logs::{DateText, FileBytes, FileCount, LogForm, NameDate, RotateEvery, Switch};
 use super::values::{
     Address, Bytes, Count, Deadline, HostPort, LogLevel, Seconds, Threads, Trusted, UserGroup,
     WorkerCount,
@@ -104,10 +104,18 @@ options! {
         "file that gets our process id and is removed when we end";
     user: Option<UserGroup> = "USER[:GROUP]", default "", otherwise "whoever starts us",
         "for root: who we and the workers become once the addresses are bound, by name or number";
-    log_level: Option<LogLevel> = "LEVEL", default "info", otherwise "",
-        "how much goes to stderr: error, warn, info, debug or trace";
 
-    ["Files of logs"]
+    ["Logs"]
+    log_level: Option<LogLevel> = "LEVEL", default "info", otherwise "",
+        "how much of our own goes to stderr: error, warn, info, debug or trace";
+    log_output: Option<Switch> = "on|off", default "on", otherwise "",
+        "whether workers' lines go to our stdout and stderr too";
+    log_dir: Option<PathBuf> = "DIR", default "", otherwise "no files, but those that apps ask for",
+        "folder that gets APP-out.log and APP-error.log of every app that does not say itself";
+    log_format: Option<LogForm> = "FORM", default "", otherwise "prefixed on our output, plain in files",
+        "what workers' lines look like: prefixed, plain or json; an app may have its own log_format";
+    log_date_format: Option<DateText> = "FORMAT", default "", otherwise "YYYY-MM-DD HH:mm:ss.SSS for our own lines, no date for workers'",
+        "date before each line, in the tokens of moment.js; an app may have its own";
     log_file_bytes_max: Option<FileBytes> = "BYTES", default "10m", otherwise "",
         "a log file that would become larger is put aside first; 0: never for its size";
     log_rotate_every: Option<RotateEvery> = "TIME", default "day", otherwise "",

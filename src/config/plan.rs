@@ -20,6 +20,7 @@ use crate::sys::identity;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What `PORT` says to the first app that does not say itself; the next one gets the next.
@@ -43,6 +44,8 @@ pub struct Machine {
     /// Whether we may start processes of other users.
     pub changes_users: bool,
     pub accounts: Accounts,
+    /// HOME.
+    pub home: Option<PathBuf>,
 }
 
 impl Machine {
@@ -64,6 +67,7 @@ impl Machine {
                 .map(PathBuf::from)
                 .filter(|dir| dir.is_absolute()),
             // Our own process belongs to our effective user; this spares a system call of our own.
+            home: std::env::var_os("HOME").map(PathBuf::from),
             user: std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.uid()),
             group: std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.gid()),
             changes_users: effective_capabilities().is_some_and(identity::can_change_users),
@@ -147,6 +151,7 @@ pub fn plan(
     for ((candidate, routes), port) in candidates.into_iter().zip(routes).zip(PORT_FIRST..) {
         let name = candidate.name.clone();
         let origin = candidate.origin;
+        let logs = candidate.entry.logs.clone();
         let said = candidate
             .entry
             .warnings
@@ -154,7 +159,16 @@ pub fn plan(
             .map(|warning| format!("app `{name}`: {warning}"));
         warnings.extend(said.collect::<Vec<_>>());
         match spec(candidate, machine, ours.as_ref(), port, &mut warnings) {
-            Ok(spec) => apps.push(AppSpec { routes, ..spec }),
+            Ok(spec) => {
+                let places = (machine.dir.as_path(), machine.home.as_deref());
+                let whose = (name.as_str(), spec.dir.as_path());
+                let logs = Arc::new(logs.spec(whose, &options, places, &mut warnings));
+                apps.push(AppSpec {
+                    routes,
+                    logs,
+                    ..spec
+                });
+            }
             Err(reason) if origin == Origin::Folder => left_out.push(LeftOut {
                 name,
                 reason: told(&reason, &machine.dir),
@@ -292,6 +306,7 @@ fn spec(
         surroundings: process.surroundings,
         cron: process.cron,
         watch,
+        logs: Default::default(),
         name,
     })
 }

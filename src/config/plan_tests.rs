@@ -20,6 +20,7 @@ fn machine(scratch: &Scratch) -> Machine {
         group: 1000,
         changes_users: false,
         accounts: Accounts::default(),
+        home: None,
     }
 }
 

@@ -40,31 +40,29 @@ impl LineCutter {
     }
 }
 
-/// Splits text: a line longer than the limit becomes several.
+/// Cuts text: of a line that is longer than the limit the beginning is kept, with a mark that says how
+/// much is missing.
 #[derive(Debug, Default)]
-pub struct LineSplitter {
+pub struct TextCutter {
     partial: Vec<u8>,
+    /// Bytes of this line that were left out.
+    left_out: u64,
 }
 
-impl LineSplitter {
-    pub fn split(&mut self, bytes: &[u8], line_bytes_max: usize, each: &mut impl FnMut(&[u8])) {
+impl TextCutter {
+    pub fn cut(&mut self, bytes: &[u8], line_bytes_max: usize, each: &mut impl FnMut(&[u8])) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (mut text, whole) = without_newline(piece);
-            while self.partial.len() + text.len() > line_bytes_max {
-                let room = line_bytes_max.saturating_sub(self.partial.len());
-                let (now, later) = text.split_at(room.min(text.len()));
-                self.partial.extend_from_slice(now);
-                each(&self.partial);
-                self.partial.clear();
-                text = later;
-            }
-            if whole && self.partial.is_empty() {
+            let (text, whole) = without_newline(piece);
+            if whole && self.partial.is_empty() && text.len() <= line_bytes_max {
                 each(text);
-            } else {
-                self.partial.extend_from_slice(text);
-                if whole {
-                    self.end(each);
-                }
+                continue;
+            }
+            let room = line_bytes_max.saturating_sub(self.partial.len());
+            let (kept, over) = text.split_at(room.min(text.len()));
+            self.partial.extend_from_slice(kept);
+            self.left_out += u64::try_from(over.len()).unwrap_or(u64::MAX);
+            if whole {
+                self.say(each);
             }
         }
     }
@@ -72,10 +70,28 @@ impl LineSplitter {
     /// What came without a newline is a line too.
     pub fn end(&mut self, each: &mut impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
-            each(&self.partial);
-            // Most workers are silent most of the time: no buffer then.
-            self.partial = Vec::new();
+            self.say(each);
         }
+    }
+
+    fn say(&mut self, each: &mut impl FnMut(&[u8])) {
+        // Most workers are silent most of the time: no buffer then.
+        let mut line = std::mem::take(&mut self.partial);
+        let mut left_out = std::mem::take(&mut self.left_out);
+        if left_out > 0 {
+            // Half a character is none. The last whole one may go with it.
+            let is_inner = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
+            let mut halves = line.iter().rev().take_while(|byte| is_inner(byte)).count();
+            halves += line
+                .iter()
+                .rev()
+                .nth(halves)
+                .map_or(0, |byte| usize::from(*byte >= 0b1100_0000));
+            line.truncate(line.len() - halves);
+            left_out += u64::try_from(halves).unwrap_or(0);
+            line.extend_from_slice(format!(" [... {left_out} bytes more]").as_bytes());
+        }
+        each(&line);
     }
 }
 
@@ -103,14 +119,14 @@ mod tests {
         (lines, skipped)
     }
 
-    fn split_all(pieces: &[&str]) -> Vec<String> {
-        let mut splitter = LineSplitter::default();
+    fn texts(pieces: &[&str]) -> Vec<String> {
+        let mut cutter = TextCutter::default();
         let mut lines = Vec::new();
-        let mut each = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
+        let mut each = |line: &[u8]| lines.push(String::from_utf8(line.to_vec()).expect("UTF-8"));
         for piece in pieces {
-            splitter.split(piece.as_bytes(), MAX, &mut each);
+            cutter.cut(piece.as_bytes(), MAX, &mut each);
         }
-        splitter.end(&mut each);
+        cutter.end(&mut each);
         lines
     }
 
@@ -142,21 +158,26 @@ mod tests {
 
     #[test]
     fn text_comes_whole() {
-        assert_eq!(
-            split_all(&["a\nb", "c\n", "\nlast"]),
-            ["a", "bc", "", "last"]
-        );
+        assert_eq!(texts(&["a\nb", "c\n", "\nlast"]), ["a", "bc", "", "last"]);
     }
 
     #[test]
-    fn a_long_line_becomes_several() {
-        let rows: [&[&str]; 3] = [
+    fn a_long_line_is_cut_and_says_so() {
+        let rows: [&[&str]; 4] = [
             &["1234567890ab\nc"],
             &["12345678", "90ab\nc"],
             &["1234567890a", "b", "\nc"],
+            &["1234567890ab\nc\n"],
         ];
         for pieces in rows {
-            assert_eq!(split_all(pieces), ["1234567890", "ab", "c"], "{pieces:?}");
+            assert_eq!(
+                texts(pieces),
+                ["1234567890 [... 2 bytes more]", "c"],
+                "{pieces:?}"
+            );
         }
+        assert_eq!(texts(&["1234567890\n"]), ["1234567890"]);
+        assert_eq!(texts(&["1234567890abc"]), ["1234567890 [... 3 bytes more]"]);
+        assert_eq!(texts(&["12345678€0"]), ["12345678 [... 4 bytes more]"]);
     }
 }

@@ -1,11 +1,13 @@
 //! What the fleet is asked to run. Plain values: `config` fills them in, the supervisor reads them.
 
 use crate::fleet::cron::Cron;
+use crate::journal::date::DateFormat;
 use crate::roster::{Policy, Routes};
 use crate::sys::identity::Identity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a worker's program is started.
@@ -125,6 +127,85 @@ pub struct Scale {
     pub requests_per_worker: Option<u32>,
 }
 
+/// What a line of a worker looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineForm {
+    /// `chat.0 | DATE: line`.
+    Prefixed,
+    /// `DATE: line`, as pm2 writes its files.
+    Plain,
+    /// One object a line, with pm2's names.
+    Json,
+}
+
+/// Where an app's lines go, and what they look like. pm2's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSpec {
+    /// They go to our own stdout and stderr too.
+    pub shown: bool,
+    /// None: with the worker's name on our output, without it in files.
+    pub form: Option<LineForm>,
+    /// `log_date_format`.
+    pub date: Option<DateFormat>,
+    /// `out_file`, `error_file`, and `log_file` for both; absolute.
+    pub out: Option<PathBuf>,
+    pub error: Option<PathBuf>,
+    pub both: Option<PathBuf>,
+    /// `merge_logs`: all workers write to the same files.
+    pub merged: bool,
+}
+
+impl Default for LogSpec {
+    fn default() -> Self {
+        LogSpec {
+            shown: true,
+            form: None,
+            date: None,
+            out: None,
+            error: None,
+            both: None,
+            merged: false,
+        }
+    }
+}
+
+impl LogSpec {
+    pub fn output_form(&self) -> LineForm {
+        self.form.unwrap_or(LineForm::Prefixed)
+    }
+
+    pub fn file_form(&self) -> LineForm {
+        self.form.unwrap_or(LineForm::Plain)
+    }
+
+    /// The files for one output of a worker, each once. A worker that is not the only one of its app
+    /// has its own, unless they are merged.
+    pub fn files(&self, stderr: bool, instance: u32, alone: bool) -> Vec<PathBuf> {
+        let own = if stderr { &self.error } else { &self.out };
+        let mut files: Vec<PathBuf> = [own, &self.both]
+            .into_iter()
+            .flatten()
+            .map(|path| match self.merged || alone {
+                true => path.clone(),
+                false => numbered(path, instance),
+            })
+            .collect();
+        files.dedup();
+        files
+    }
+}
+
+/// `chat-out.log` becomes `chat-out-1.log`, as under pm2.
+fn numbered(path: &Path, instance: u32) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{instance}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
 /// One app to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppSpec {
@@ -171,4 +252,33 @@ pub struct AppSpec {
     /// When its workers are renewed. pm2 `cron_restart`.
     pub cron: Option<Cron>,
     pub watch: Option<Watch>,
+    pub logs: Arc<LogSpec>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_numbers_where_workers_do_not_share_them() {
+        let spec = |merged| LogSpec {
+            out: Some(PathBuf::from("/l/a-out.log")),
+            error: Some(PathBuf::from("/l/errors")),
+            both: Some(PathBuf::from("/l/a-out.log")),
+            merged,
+            ..LogSpec::default()
+        };
+        let shown = |files: Vec<PathBuf>| {
+            let names: Vec<_> = files.iter().map(|f| f.display().to_string()).collect();
+            names.join(" ")
+        };
+        assert_eq!(shown(spec(false).files(false, 3, false)), "/l/a-out-3.log");
+        assert_eq!(
+            shown(spec(false).files(true, 3, false)),
+            "/l/errors-3 /l/a-out-3.log"
+        );
+        assert_eq!(shown(spec(true).files(false, 3, false)), "/l/a-out.log");
+        assert_eq!(shown(spec(false).files(false, 0, true)), "/l/a-out.log");
+        assert_eq!(shown(LogSpec::default().files(true, 0, true)), "");
+    }
 }

@@ -6,6 +6,7 @@ use crate::fleet::FleetEvent;
 use crate::fleet::announce;
 use crate::fleet::ipc::NewLife;
 use crate::fleet::life::LifeKey;
+use crate::fleet::logs::{Printer, Speaker};
 use crate::fleet::message;
 use crate::fleet::place::{Place, Standing};
 use crate::fleet::rundir;
@@ -102,8 +103,19 @@ impl Supervisor {
                     };
                     place.door = Some(self.ipc.add(life));
                 }
-                self.logs
-                    .add(key, Arc::clone(name), spawned.stdout, spawned.stderr);
+                self.logs.add(Printer {
+                    key,
+                    speaker: Speaker {
+                        app: Arc::clone(&place.app_name),
+                        worker: Arc::clone(name),
+                        instance: place.instance,
+                    },
+                    spec: Arc::clone(&place.version.spec.logs),
+                    alone: place.version.spec.scale.max == 1,
+                    gauges: Arc::clone(&place.gauges),
+                    stdout: spawned.stdout,
+                    stderr: spawned.stderr,
+                });
                 Event::Spawned { pid: spawned.pid }
             }
             Err(e) => {

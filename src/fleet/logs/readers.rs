@@ -1,7 +1,7 @@
 //! Those who read the logs over a socket. The logs thread writes to them and never waits for them:
 //! what finds no room in a bounded buffer is dropped, counted, and the count is told.
 
-use crate::fleet::recent::Line;
+use crate::fleet::logs::recent::Line;
 use crate::roster::Slot;
 use crate::sys::epoll::{Epoll, Event, Interest};
 use crate::sys::socket;

@@ -5,11 +5,12 @@
 //! We cannot make the descriptor non-blocking: the flag would be everybody's who shares the
 //! terminal or file. So we ask before each write, and write only what fits for certain.
 
+use crate::journal::harmless::harmless;
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::socket::wait_ready;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ pub struct Output {
     pending: VecDeque<u8>,
     dropped: u64,
     watched: bool,
+    terminal: bool,
     /// The reader is gone (EPIPE): everything is dropped without a word.
     dead: bool,
 }
@@ -33,6 +35,7 @@ pub struct Output {
 impl Output {
     pub fn new(fd: OwnedFd, token: u64) -> Output {
         Output {
+            terminal: fd.is_terminal(),
             file: File::from(fd),
             token,
             pending: VecDeque::new(),
@@ -42,18 +45,25 @@ impl Output {
         }
     }
 
-    /// Adds `name | line`, to be written by [`Output::flush`].
-    pub fn line(&mut self, name: &str, line: &[u8]) {
-        const SEPARATOR: &[u8] = b" | ";
-        let bytes = name.len() + SEPARATOR.len() + line.len() + 1;
-        if self.dead || self.pending.len() + bytes > PENDING_BYTES_MAX {
-            self.dropped += 1;
-            return;
+    /// Adds a line, to be written by [`Output::flush`]; false if there is no room for it. On a terminal
+    /// nothing but its colours does anything.
+    pub fn line(&mut self, line: &[u8]) -> bool {
+        if self.terminal {
+            let shown = harmless(line);
+            self.push(shown.as_bytes())
+        } else {
+            self.push(line)
         }
-        self.pending.extend(name.as_bytes());
-        self.pending.extend(SEPARATOR);
+    }
+
+    fn push(&mut self, line: &[u8]) -> bool {
+        if self.dead || self.pending.len() + line.len() + 1 > PENDING_BYTES_MAX {
+            self.dropped += 1;
+            return false;
+        }
         self.pending.extend(line);
         self.pending.push_back(b'\n');
+        true
     }
 
     /// Writes what fits. If that is not all, an event of the epoll set says when to go on.
@@ -81,8 +91,10 @@ impl Output {
             }
             if self.pending.is_empty() && self.dropped > 0 && !self.dead {
                 let count = std::mem::take(&mut self.dropped);
-                let text = format!("{count} lines of workers dropped: our output was not read");
-                self.line("sidekeeper", text.as_bytes());
+                let text = format!(
+                    "sidekeeper | {count} lines of workers dropped: our output was not read"
+                );
+                self.push(text.as_bytes());
             }
         }
     }
@@ -127,7 +139,7 @@ mod tests {
         let epoll = Epoll::new().expect("epoll");
         let mut output = Output::new(OwnedFd::from(writer), 1);
         for _ in 0..4000 {
-            output.line("a.0", &[b'x'; 1000]);
+            output.line(&[b'x'; 1000]);
             output.flush(&epoll);
         }
         assert!(output.pending.len() <= PENDING_BYTES_MAX);
@@ -155,7 +167,7 @@ mod tests {
         let epoll = Epoll::new().expect("epoll");
         let mut output = Output::new(OwnedFd::from(writer), 1);
         for _ in 0..10 {
-            output.line("a.0", b"text");
+            output.line(b"text");
             output.flush(&epoll);
             assert!(output.pending.is_empty());
         }
