@@ -193,11 +193,6 @@ impl LogFile {
         }
         pushed.written
     }
-
-    /// Lines that this file has lost.
-    pub fn dropped(&self) -> u64 {
-        self.queue.dropped()
-    }
 }
 
 /// A bell that rings already need not be rung.

@@ -107,7 +107,7 @@ fn answer() -> Result<(), Failure> {
                 Ok(config::plan::plan(options, command, &look()?)?)
             };
             let plan = read()?;
-            start_log(plan.log_level).map_err(failure)?;
+            run::voice::start(plan.log_level, plan.log_date.as_ref()).map_err(failure)?;
             for warning in &plan.warnings {
                 log::warn!("{warning}");
             }
@@ -129,14 +129,6 @@ fn look() -> Result<Machine, Failure> {
         why: format!("cannot read the descriptor limit: {error}"),
     })?;
     Ok(Machine::look(descriptors_max)?)
-}
-
-fn start_log(level: log::LevelFilter) -> Result<(), String> {
-    simple_logger::SimpleLogger::new()
-        .with_level(level)
-        .with_utc_timestamps()
-        .init()
-        .map_err(|error| format!("cannot start the log: {error}"))
 }
 
 fn print(text: &str) {

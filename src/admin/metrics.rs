@@ -64,6 +64,9 @@ metrics! {
     TUNNELS = "sidekeeper_tunnels" Gauge "WebSockets that the proxy relays now", "Node apps hand off theirs: many here mean that hand_off is off, or fails";
     REQUESTS = "sidekeeper_requests_total" Counter "requests whose head was read and accepted", "its rate is the traffic: plan by it";
     OWN = "sidekeeper_own_answers_total" Counter "answers that the proxy gave itself, by status", "502, 503 and 504: see the log for the worker; 4xx: see which client sends such requests";
+    LINES_DROPPED = "sidekeeper_log_lines_dropped_total" Counter "lines of log files that found no room", "any: a full or slow disk, or a worker that floods; see sidekeeper_worker_log_lines_dropped_total";
+    FILES_FAILING = "sidekeeper_log_files_failing" Gauge "log files that cannot be written now", "any: see our own log for the reason; the service goes on";
+    DISK_FULL = "sidekeeper_log_disk_full" Gauge "1 if there is no room on the disk of a log file", "make room; what waits is written then, within seconds";
     WORKERS = "sidekeeper_app_workers" Gauge "workers that an app has", "compare with the configuration";
     READY = "sidekeeper_app_workers_ready" Gauge "workers of an app that are ready", "0 is an outage of the app; fewer than workers for minutes: see sidekeeper status";
     ANSWERS = "sidekeeper_app_answers_total" Counter "answers of an app's workers, by class of status", "a growing share of 5xx: see the app's log";
@@ -90,6 +93,7 @@ metrics! {
     BROKEN = "sidekeeper_worker_broken_total" Counter "answers that the worker broke or did not begin in time", "any: the worker crashes or hangs during requests; see its log";
     RELAYED = "sidekeeper_worker_messages_total" Counter "messages of its siblings that were passed on to the worker", "its rate is the cost of broadcasts: fewer, or fewer workers";
     LOST = "sidekeeper_worker_messages_lost_total" Counter "messages of its siblings that the worker did not read in time", "any: its event loop stands still; see the loop's lag";
+    WORKER_LINES = "sidekeeper_worker_log_lines_dropped_total" Counter "lines that the worker printed and that found no room on their way", "any: it prints faster than the disk, or the reader of our output, takes it";
 }
 
 /// The whole text.
@@ -133,6 +137,11 @@ fn front(page: &mut Page, shared: &Shared) {
     page.one(&REFUSED, &[], front.refused.load(Relaxed) as f64);
     page.one(&TUNNELS, &[], f64::from(front.tunnels.load(Relaxed)));
     page.one(&REQUESTS, &[], front.requests.load(Relaxed) as f64);
+    let health = instance.journal.health();
+    page.one(&LINES_DROPPED, &[], health.dropped.load(Relaxed) as f64);
+    page.one(&FILES_FAILING, &[], f64::from(health.failing.load(Relaxed)));
+    let full = health.disk_full.load(Relaxed) > 0;
+    page.one(&DISK_FULL, &[], f64::from(u8::from(full)));
     page.family(&OWN);
     for (status, count) in front.own.counts() {
         page.sample("", &[("status", &status.to_string())], count as f64);
@@ -193,7 +202,7 @@ fn workers(page: &mut Page, shared: &Shared, roster: &Roster, statuses: &[Worker
     let sample = |status: &WorkerStatus| figures.workers.get(&status.slot).copied();
     // One family after the other, as the format wants it; None: nothing to tell of this worker.
     type Value<'a> = &'a dyn Fn(&WorkerStatus) -> Option<f64>;
-    let table: [(&Metric, Value<'_>); 22] = [
+    let table: [(&Metric, Value<'_>); 23] = [
         (&UP, &|status| {
             Some(f64::from(u8::from(status.condition == Condition::Ready)))
         }),
@@ -253,6 +262,9 @@ fn workers(page: &mut Page, shared: &Shared, roster: &Roster, statuses: &[Worker
         }),
         (&LOST, &|status| {
             Some(gauge(status)?.lost.load(Relaxed) as f64)
+        }),
+        (&WORKER_LINES, &|status| {
+            Some(gauge(status)?.lines_dropped.load(Relaxed) as f64)
         }),
     ];
     for (metric, value) in table {

@@ -23,6 +23,7 @@ mod why;
 
 use crate::fleet::{Fleet, Progress};
 use crate::gauges::FrontGauges;
+use crate::journal::Journal;
 use crate::roster::Board;
 use crate::route::Tables;
 use control::Control;
@@ -57,6 +58,7 @@ pub struct Instance {
     pub board: Arc<Board>,
     pub tables: Arc<Tables>,
     pub front: Arc<FrontGauges>,
+    pub journal: Journal,
     /// As bound.
     pub addresses: Vec<String>,
     pub run_dir: PathBuf,

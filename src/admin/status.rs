@@ -32,6 +32,14 @@ pub struct Status {
     pub accepted: u64,
     pub refused: u64,
     pub requests: u64,
+    /// Lines of log files that found no room, ever.
+    #[serde(default)]
+    pub log_lines_dropped: u64,
+    /// Log files that cannot be written now, and whether that is for want of room on the disk.
+    #[serde(default)]
+    pub log_files_failing: u32,
+    #[serde(default)]
+    pub log_disk_full: bool,
     pub apps: Vec<AppStatus>,
     pub workers: Vec<WorkerLine>,
 }
@@ -113,6 +121,9 @@ pub struct WorkerLine {
     pub relayed: u64,
     /// Messages of its siblings that it lost because it did not read.
     pub lost: u64,
+    /// Lines that it printed and that found no room on their way.
+    #[serde(default)]
+    pub log_lines_dropped: u64,
     pub last_death: Option<DeathLine>,
 }
 
@@ -156,6 +167,7 @@ pub fn take(shared: &Shared) -> Status {
     let roster = instance.board.latest();
     let figures = shared.instance.fleet.figures();
     let counts = sessions::counts(shared);
+    let health = instance.journal.health();
     let workers: Vec<WorkerLine> = statuses
         .iter()
         .map(|status| {
@@ -213,6 +225,7 @@ pub fn take(shared: &Shared) -> Status {
                 broken: gauges.broken.load(Relaxed),
                 relayed: gauges.relayed.load(Relaxed),
                 lost: gauges.lost.load(Relaxed),
+                log_lines_dropped: gauges.lines_dropped.load(Relaxed),
                 last_death: status.deaths.last().map(DeathLine::of),
             }
         })
@@ -257,6 +270,9 @@ pub fn take(shared: &Shared) -> Status {
         accepted: instance.front.accepted.load(Relaxed),
         refused: instance.front.refused.load(Relaxed),
         requests: instance.front.requests.load(Relaxed),
+        log_lines_dropped: health.dropped.load(Relaxed),
+        log_files_failing: health.failing.load(Relaxed),
+        log_disk_full: health.disk_full.load(Relaxed) > 0,
         apps: apps.collect(),
         workers,
     }

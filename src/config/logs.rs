@@ -284,6 +284,8 @@ fn at_home(dir: &Path, home: Option<&Path>, path: &Path) -> PathBuf {
 
 /// How files are rotated. The options have their defaults already.
 pub fn rotation(options: &Options, warnings: &mut Vec<String>) -> Rotation {
+    let own = options.log_date_format.as_ref();
+    warnings.extend(own.and_then(|date| date.warning("--log-date-format")));
     let date = options.log_rotated_date.as_ref();
     warnings.extend(date.and_then(|NameDate(date)| date.warning("--log-rotated-date")));
     Rotation {

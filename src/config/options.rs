@@ -114,7 +114,7 @@ options! {
         "folder that gets APP-out.log and APP-error.log of every app that does not say itself";
     log_format: Option<LogForm> = "FORM", default "", otherwise "prefixed on our output, plain in files",
         "what workers' lines look like: prefixed, plain or json; an app may have its own log_format";
-    log_date_format: Option<DateText> = "FORMAT", default "", otherwise "YYYY-MM-DD HH:mm:ss.SSS for our own lines, no date for workers'",
+    log_date_format: Option<DateText> = "FORMAT", default "", otherwise "YYYY-MM-DD HH:mm:ss.SSS Z for our own lines, no date for workers'",
         "date before each line, in the tokens of moment.js; an app may have its own";
     log_file_bytes_max: Option<FileBytes> = "BYTES", default "10m", otherwise "",
         "a log file that would become larger is put aside first; 0: never for its size";

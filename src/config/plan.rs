@@ -14,6 +14,7 @@ use super::rights::{self, Rights};
 use super::scale::scale;
 use super::values::{Bytes, Count, HostPort, LogLevel, Seconds};
 use crate::fleet::spec::{AppSpec, Launch, Watch};
+use crate::journal::date::DateFormat;
 use crate::journal::rotation::Rotation;
 use crate::server;
 use crate::sys::identity;
@@ -112,6 +113,8 @@ pub struct Plan {
     pub address_file: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub log_level: log::LevelFilter,
+    /// Date format of our own log.
+    pub log_date: Option<DateFormat>,
     pub rotation: Rotation,
 }
 
@@ -375,6 +378,7 @@ fn finish(
         log_level: options
             .log_level
             .map_or(log::LevelFilter::Info, |LogLevel(level)| level),
+        log_date: options.log_date_format.map(|date| date.format),
         rotation,
     })
 }

@@ -4,6 +4,7 @@ use super::table::{Cell, Column, compose};
 use crate::admin::humane;
 use crate::admin::sessions::SessionCounts;
 use crate::admin::status::{AppStatus, Status, WorkerLine};
+use crate::journal::harmless::harmless;
 use serde::Deserialize;
 
 const RED: &str = "31";
@@ -240,9 +241,12 @@ pub fn log_line(line: &str, colours: bool) -> serde_json::Result<String> {
             line,
         } if colours => {
             let colour = if stream == "stderr" { RED } else { CYAN };
+            let line = harmless(line.as_bytes());
             format!("\x1b[{colour}m{worker} |\x1b[0m {line}\n")
         }
-        LogLine::Line { worker, line, .. } => format!("{worker} | {line}\n"),
+        LogLine::Line { worker, line, .. } => {
+            format!("{worker} | {}\n", harmless(line.as_bytes()))
+        }
         LogLine::Dropped { dropped } => {
             format!("sidekeeper | {dropped} lines left out: they came faster than they were read\n")
         }

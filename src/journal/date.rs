@@ -2,7 +2,7 @@
 //! are a part), in English. Pure: the moment and the offset of the time zone come in. Whoever
 //! writes dates keeps a [`Zone`], which asks the C library once a quarter of an hour.
 
-use crate::sys::clock;
+use crate::sys::calendar;
 use std::fmt::Write;
 
 /// Moment's tokens. Where one begins as another does, the longest that fits is meant.
@@ -212,7 +212,7 @@ impl Zone {
         match self.known {
             Some((known, offset)) if known == quarter => offset,
             Some(_) | None => {
-                let offset = clock::utc_offset_s(unix_s);
+                let offset = calendar::utc_offset_s(unix_s);
                 self.known = Some((quarter, offset));
                 offset
             }

@@ -41,6 +41,22 @@ pub fn harmless(line: &[u8]) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// A line of JSON as a terminal may get it: JSON itself lets some control characters stand as they are.
+pub fn harmless_json(json: String) -> String {
+    if !json.chars().any(char::is_control) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        // Writing to a String cannot fail.
+        let _ = match c {
+            c if c.is_control() => write!(escaped, "\\u{:04x}", u32::from(c)),
+            c => escaped.write_char(c),
+        };
+    }
+    escaped
+}
+
 /// The order to change colours at the beginning of a text (ECMA-48 8.3.117), if there is one.
 fn colour(text: &str) -> Option<&str> {
     let parameters = text.strip_prefix("\x1b[")?;

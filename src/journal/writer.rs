@@ -20,8 +20,10 @@ use std::time::{Duration, Instant};
 const COLLECT: Duration = Duration::from_millis(50);
 /// The longest sleep: clocks may be set, and files may have lost their last writer.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
-/// Folders are not read more often than this.
+/// Folders are not read more often than this,
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// but for every so many times that something was put aside, lest a flood fill the disk meanwhile.
+const UNSWEPT_MAX: u32 = 4;
 
 /// What the thread is told.
 pub enum Order {
@@ -52,6 +54,8 @@ pub struct Writer {
     /// When the folders are to be read next.
     sweep_at: Option<Instant>,
     swept: Option<Instant>,
+    /// How often something was put aside since.
+    unswept: u32,
     plain: VecDeque<PathBuf>,
     press: Press,
     /// It has been told that a file could not be compressed.
@@ -82,6 +86,7 @@ impl Writer {
             known: BTreeSet::new(),
             sweep_at: None,
             swept: None,
+            unswept: 0,
             plain: VecDeque::new(),
             press_complained: false,
         }
@@ -197,6 +202,7 @@ impl Writer {
         self.common.health.failing.store(failing, Relaxed);
         self.common.health.disk_full.store(full, Relaxed);
         if rotated {
+            self.unswept += 1;
             self.sweep_soon();
         }
         wrote
@@ -225,8 +231,12 @@ impl Writer {
 
     fn sweep_soon(&mut self) {
         let now = Instant::now();
-        let earliest = self.swept.map_or(now, |swept| now.max(swept + SWEEP_PAUSE));
-        self.sweep_at.get_or_insert(earliest);
+        let pause = match self.unswept {
+            0..UNSWEPT_MAX => SWEEP_PAUSE,
+            UNSWEPT_MAX.. => Duration::ZERO,
+        };
+        let earliest = self.swept.map_or(now, |swept| now.max(swept + pause));
+        self.sweep_at = Some(self.sweep_at.map_or(earliest, |at| at.min(earliest)));
     }
 
     fn sweep(&mut self) {
@@ -234,6 +244,7 @@ impl Writer {
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep_at = None;
             self.swept = Some(now);
+            self.unswept = 0;
             self.plain = shelf::sweep(&self.rotation, &self.known).into();
         }
     }

@@ -13,6 +13,7 @@ mod banner;
 mod privileges;
 mod renewals;
 mod traces;
+pub mod voice;
 mod watching;
 
 use crate::admin::{self, Order};
@@ -116,6 +117,7 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
         board,
         tables: server.tables().clone(),
         front: server.front().clone(),
+        journal: journal.clone(),
         addresses: server.addresses().to_vec(),
         run_dir: plan.run_dir.clone(),
         began: Instant::now(),
@@ -214,6 +216,7 @@ fn serve(
     let mut arrivals: Vec<Arrival> = plan.apps.iter().map(at_first).collect();
     let index_of = |app: &str| plan.apps.iter().position(|spec| spec.name == app);
     let patience = crossbeam_channel::after(BANNER_PATIENCE);
+    let seconds = crossbeam_channel::tick(Duration::from_secs(1));
     let mut address_file = None;
     let (mut shown, mut told) = (false, false);
     loop {
@@ -279,6 +282,7 @@ fn serve(
                 }
                 Err(_) => reloads.renewals.unwatch(),
             },
+            recv(seconds) -> _ => log::logger().flush(),
             recv(patience) -> _ => {
                 if !shown {
                     shown = true;

@@ -15,14 +15,7 @@ pub struct Civil {
 
 /// The wall clock at a time in seconds since 1970, by TZ or /etc/localtime. localtime_r(3).
 pub fn local(unix_secs: i64) -> Civil {
-    let time = unix_secs as libc::time_t;
-    // SAFETY: `tm` is plain data, for which all zeros is a value; both live through the call, which
-    // fails for years beyond 32 bits only and then leaves the zeros.
-    let tm = unsafe {
-        let mut tm: libc::tm = std::mem::zeroed();
-        libc::localtime_r(&raw const time, &raw mut tm);
-        tm
-    };
+    let tm = taken_apart(unix_secs);
     let small = |number: libc::c_int| u8::try_from(number).unwrap_or(0);
     Civil {
         month: small(tm.tm_mon).saturating_add(1),
@@ -30,5 +23,22 @@ pub fn local(unix_secs: i64) -> Civil {
         weekday: small(tm.tm_wday),
         hour: small(tm.tm_hour),
         minute: small(tm.tm_min),
+    }
+}
+
+/// How many seconds the wall clock is ahead of UTC at that time.
+pub fn utc_offset_s(unix_secs: i64) -> i32 {
+    i32::try_from(taken_apart(unix_secs).tm_gmtoff).unwrap_or(0)
+}
+
+fn taken_apart(unix_secs: i64) -> libc::tm {
+    let time = unix_secs as libc::time_t;
+    // SAFETY: `tm` is plain data, for which all zeros is a value; both live through the call, which
+    // fails for years beyond 32 bits only and then leaves the zeros. The environment, which it reads,
+    // is never changed in this process.
+    unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        libc::localtime_r(&raw const time, &raw mut tm);
+        tm
     }
 }

@@ -35,21 +35,3 @@ fn read_us(clock: libc::clockid_t) -> u64 {
     let (secs, nanos) = (time.tv_sec as u64, time.tv_nsec as u64);
     secs * 1_000_000 + nanos / 1000
 }
-
-/// How many seconds the clocks of this process's time zone (`TZ`, else /etc/localtime) are ahead of
-/// UTC at a moment. 0 if the zone cannot be told. localtime_r(3).
-pub fn utc_offset_s(unix_s: i64) -> i32 {
-    // A pointer to it is what the call takes; its type follows the platform.
-    let time = unix_s as libc::time_t;
-    // SAFETY: tm is plain data, for which all zeros is a value; both live through the call. The
-    // environment, which the call reads, is never changed in this process.
-    let (found, tm) = unsafe {
-        let mut tm: libc::tm = std::mem::zeroed();
-        let found = !libc::localtime_r(&time, &mut tm).is_null();
-        (found, tm)
-    };
-    if !found {
-        return 0;
-    }
-    i32::try_from(tm.tm_gmtoff).unwrap_or(0)
-}

@@ -2,8 +2,8 @@
 
 use crate::fleet::spec::{LineForm, LogSpec};
 use crate::journal::date::{DateFormat, Zone};
+use crate::journal::harmless::harmless_json;
 use serde::Serialize;
-use std::fmt::Write;
 use std::sync::Arc;
 
 /// Which of its outputs a worker has written to.
@@ -132,19 +132,7 @@ fn json(
     };
     // Strings and numbers always serialise.
     let text = serde_json::to_string(&json_line).unwrap_or_default();
-    if !text.chars().any(char::is_control) {
-        return to.extend_from_slice(text.as_bytes());
-    }
-    // JSON leaves these as they are, and a terminal may take them for orders.
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        // Writing to a String cannot fail.
-        let _ = match c {
-            c if c.is_control() => write!(escaped, "\\u{:04x}", u32::from(c)),
-            c => escaped.write_char(c),
-        };
-    }
-    to.extend_from_slice(escaped.as_bytes());
+    to.extend_from_slice(harmless_json(text).as_bytes());
 }
 
 /// The line that stands in a file where lines were dropped.

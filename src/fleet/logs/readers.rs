@@ -2,6 +2,7 @@
 //! what finds no room in a bounded buffer is dropped, counted, and the count is told.
 
 use crate::fleet::logs::recent::Line;
+use crate::journal::harmless::harmless_json;
 use crate::roster::Slot;
 use crate::sys::epoll::{Epoll, Event, Interest};
 use crate::sys::socket;
@@ -131,5 +132,5 @@ impl Reader {
 
 fn json(line: &Line) -> String {
     // Strings and numbers always serialise.
-    serde_json::to_string(line).unwrap_or_default()
+    harmless_json(serde_json::to_string(line).unwrap_or_default())
 }

@@ -75,7 +75,7 @@ pub struct LogsThread {
 }
 
 impl LogsThread {
-    pub fn new(
+    pub(super) fn new(
         waker: Arc<Waker>,
         orders: Receiver<Command>,
         tails: Sender<Tail>,

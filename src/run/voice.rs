@@ -1,0 +1,217 @@
+//! Our own log: one line on stderr for each thing that happens, `LEVEL [DATE] what`. simple_logger
+//! writes it; this puts the date where the name of a module of ours would stand, and holds back what a
+//! request thread says again and again: thousands of clients of a dead worker are one thing that
+//! happens, not thousands.
+
+use crate::journal::date::{DateFormat, Zone};
+use crate::sys::clock::unix_ms;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use simple_logger::SimpleLogger;
+use std::sync::{Mutex, PoisonError};
+
+/// The date of a line, if nobody says.
+const DATE: &str = "YYYY-MM-DD HH:mm:ss.SSS Z";
+/// Of one kind of line so many are written in a second.
+const SAID_MAX: u32 = 10;
+/// Rooms whose lines come with requests.
+const WITH_REQUESTS: [&str; 2] = ["sidekeeper::proxy", "sidekeeper::server"];
+/// An example of what was held back is not longer.
+const EXAMPLE_CHARS_MAX: usize = 200;
+
+/// Starts our log. What was held back is told when the log is flushed, which somebody has to do
+/// about once a second.
+pub fn start(level: LevelFilter, date: Option<&DateFormat>) -> Result<(), String> {
+    let inner = SimpleLogger::new().with_level(level);
+    let voice = Voice {
+        inner,
+        date: date.cloned().unwrap_or_else(|| DateFormat::read(DATE).0),
+        zone: Mutex::default(),
+        repeats: Mutex::default(),
+    };
+    log::set_boxed_logger(Box::new(voice)).map_err(|e| format!("cannot start the log: {e}"))?;
+    log::set_max_level(level);
+    Ok(())
+}
+
+struct Voice {
+    inner: SimpleLogger,
+    date: DateFormat,
+    zone: Mutex<Zone>,
+    repeats: Mutex<Repeats>,
+}
+
+impl Log for Voice {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.inner.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let now_ms = unix_ms();
+        let of_requests = WITH_REQUESTS
+            .iter()
+            .any(|room| record.target().starts_with(room));
+        if of_requests
+            && record.level() <= Level::Warn
+            && let (Some(file), Some(line)) = (record.file_static(), record.line())
+        {
+            let site = Site { file, line };
+            let example = || record.args().to_string();
+            if !self
+                .repeats()
+                .admit(site, record.level(), now_ms / 1000, example)
+            {
+                return;
+            }
+        }
+        self.say(record.level(), now_ms, *record.args());
+    }
+
+    fn flush(&self) {
+        let now_ms = unix_ms();
+        // Not under the lock: stderr may be slow.
+        let held = self.repeats().take_held(now_ms / 1000);
+        for held in held {
+            let (count, example) = (held.held, &held.example);
+            self.say(
+                held.level,
+                now_ms,
+                format_args!("{count} more within a second like: {example}"),
+            );
+        }
+    }
+}
+
+impl Voice {
+    fn say(&self, level: Level, now_ms: u64, what: std::fmt::Arguments<'_>) {
+        let mut zone = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
+        let offset_s = zone.offset_s(now_ms);
+        drop(zone);
+        let date = self.date.format(now_ms, offset_s);
+        let record = Record::builder()
+            .level(level)
+            .target(&date)
+            .args(what)
+            .build();
+        self.inner.log(&record);
+    }
+
+    fn repeats(&self) -> std::sync::MutexGuard<'_, Repeats> {
+        self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a line comes from in our code: what is said there is of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Site {
+    file: &'static str,
+    line: u32,
+}
+
+/// What has been said lately. Pure. As many entries as there are sites.
+#[derive(Debug, Default)]
+struct Repeats(Vec<Said>);
+
+#[derive(Clone, Debug)]
+struct Said {
+    site: Site,
+    level: Level,
+    second: u64,
+    said: u32,
+    /// Held back in this second, and the first one of them.
+    held: u32,
+    example: String,
+}
+
+impl Repeats {
+    /// Whether this is to be said now.
+    fn admit(
+        &mut self,
+        site: Site,
+        level: Level,
+        second: u64,
+        example: impl FnOnce() -> String,
+    ) -> bool {
+        let index = match self.0.iter().position(|said| said.site == site) {
+            Some(index) => index,
+            None => {
+                self.0.push(Said {
+                    site,
+                    level,
+                    second,
+                    said: 0,
+                    held: 0,
+                    example: String::new(),
+                });
+                self.0.len() - 1
+            }
+        };
+        let Some(said) = self.0.get_mut(index) else {
+            return true;
+        };
+        // What is held is told first, by whoever flushes.
+        if said.second != second && said.held == 0 {
+            (said.second, said.said) = (second, 0);
+        }
+        if said.said < SAID_MAX {
+            said.said += 1;
+            return true;
+        }
+        if said.held == 0 {
+            said.example = example().chars().take(EXAMPLE_CHARS_MAX).collect();
+        }
+        said.held = said.held.saturating_add(1);
+        false
+    }
+
+    /// What was held back in seconds that are over.
+    fn take_held(&mut self, second: u64) -> Vec<Said> {
+        let mut over = Vec::new();
+        for said in &mut self.0 {
+            if said.held > 0 && said.second != second {
+                over.push(said.clone());
+                (said.second, said.said, said.held) = (second, 0, 0);
+            }
+        }
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_too_often_is_counted_and_told_later() {
+        let site = |line| Site { file: "a.rs", line };
+        let mut repeats = Repeats::default();
+        let mut said = |repeats: &mut Repeats, line, second| {
+            let example = || format!("example {line}");
+            repeats.admit(site(line), Level::Warn, second, example)
+        };
+        let count = (0..100).filter(|_| said(&mut repeats, 1, 7)).count();
+        assert_eq!(count, 10);
+        assert!(said(&mut repeats, 2, 7), "another kind");
+        assert!(repeats.take_held(7).is_empty(), "the second is not over");
+        assert!(!said(&mut repeats, 1, 8), "those of before are told first");
+        let held = repeats.take_held(8);
+        assert_eq!(held.len(), 1);
+        assert_eq!((held[0].held, held[0].example.as_str()), (91, "example 1"));
+        assert!(said(&mut repeats, 1, 8));
+        assert!(repeats.take_held(9).is_empty());
+    }
+
+    #[test]
+    fn what_comes_slowly_is_said() {
+        let mut repeats = Repeats::default();
+        let site = Site {
+            file: "a.rs",
+            line: 1,
+        };
+        for second in 0..100 {
+            assert!(repeats.admit(site, Level::Warn, second, String::new));
+        }
+    }
+}
