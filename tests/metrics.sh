@@ -64,6 +64,18 @@ documented() {
         <(sed -n '/<!-- metrics -->/,/<!-- end of metrics -->/s/^| `\([^`]*\)`.*/\1/p' "$ROOT/README.md" | sort)
 }
 check "README lists every metric" documented
+samples_are_real() {
+    local name
+    for name in $(grep -ohE '\b(sidekeeper|process)_[a-z0-9_]+' "$ROOT/docs/prometheus-alerts.yml" "$ROOT/docs/grafana.json" | sort -u); do
+        case $name in *_bucket | *_sum | *_count) name=${name%_*} ;; esac
+        grep -q "^| \`$name\`" "$ROOT/README.md" || { note "no such metric: $name"; return 1; }
+    done
+    python3 -m json.tool "$ROOT/docs/grafana.json" >/dev/null
+}
+check "the sample alerts and the sample dashboard speak of metrics that there are" samples_are_real
+if command -v promtool >/dev/null; then
+    check "promtool reads the sample alerts" promtool check rules "$ROOT/docs/prometheus-alerts.yml"
+fi
 
 health() {
     same "$(code_of /healthz)" 200
