@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn users_by_name_and_number() {
-        let table: [(&str, Option<&str>, (u32, u32, &[u32])); 7] = [
+        type Row<'a> = (&'a str, Option<&'a str>, (u32, u32, &'a [u32]));
+        let table: [Row<'_>; 7] = [
             ("web", None, (33, 34, &[34, 50])),
             ("33", None, (33, 34, &[34, 50])),
             ("web", Some("logs"), (33, 51, &[50, 51])),

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn the_script_that_node_is_to_run() {
-        let table: [(&[&str], Option<(&str, &[&str])>); 5] = [
+        type Row<'a> = (&'a [&'a str], Option<(&'a str, &'a [&'a str])>);
+        let table: [Row<'_>; 5] = [
             (&["--run", "serve"], Some(("serve", &[]))),
             (&["--run=serve", "--", "-x"], Some(("serve", &["--", "-x"]))),
             (&["--no-warnings", "--run", "serve"], Some(("serve", &[]))),
