@@ -15,7 +15,7 @@ NODE_APPS := $(patsubst %/package-lock.json,%,$(wildcard apps/*/package-lock.jso
 TEST_NODE := $(patsubst %/package-lock.json,%,$(wildcard tests/package-lock.json tests/*/package-lock.json))
 NPM_CI := npm ci --omit=dev --no-audit --no-fund --loglevel=error --no-progress --no-update-notifier --ignore-scripts
 
-.PHONY: build run test check static bench fuzz clean help apps test-packages musl
+.PHONY: build run test check static install uninstall bench fuzz clean help apps test-packages musl
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10 | sed 's/^/  make /'
@@ -42,6 +42,31 @@ build: ## a quick build for development
 static: musl ## the static binary for minimal hosts
 	cargo build --workspace --release --target $(TARGET)
 	@install -D -C $(STATIC)/echo apps/echo/bin/echo
+
+PREFIX ?= /usr/local
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+PACKAGING := docs/packaging
+INSTALLED := $(PREFIX)/bin/sidekeeper $(PREFIX)/share/man/man1/sidekeeper.1 \
+    $(PREFIX)/share/bash-completion/completions/sidekeeper $(PREFIX)/share/zsh/site-functions/_sidekeeper \
+    $(PREFIX)/share/fish/vendor_completions.d/sidekeeper.fish \
+    $(UNITDIR)/sidekeeper.service $(UNITDIR)/sidekeeper.socket
+
+# What is there is installed as it is, so that `make static && sudo make install` builds nothing as root.
+install: $(STATIC)/sidekeeper ## binary, man page, completions and units; PREFIX=/usr/local DESTDIR=
+	install -D -m 755 $(STATIC)/sidekeeper $(DESTDIR)$(PREFIX)/bin/sidekeeper
+	install -D -m 644 $(PACKAGING)/sidekeeper.1 $(DESTDIR)$(PREFIX)/share/man/man1/sidekeeper.1
+	install -D -m 644 $(PACKAGING)/sidekeeper.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sidekeeper
+	install -D -m 644 $(PACKAGING)/_sidekeeper $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sidekeeper
+	install -D -m 644 $(PACKAGING)/sidekeeper.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sidekeeper.fish
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' $(PACKAGING)/sidekeeper.service >$(DESTDIR)$(UNITDIR)/sidekeeper.service
+	install -m 644 $(PACKAGING)/sidekeeper.socket $(DESTDIR)$(UNITDIR)/sidekeeper.socket
+
+uninstall: ## removes what install has installed; the same PREFIX and DESTDIR
+	rm -f $(INSTALLED:%=$(DESTDIR)%)
+
+$(STATIC)/sidekeeper:
+	$(MAKE) static
 
 FUZZ := cargo run --quiet --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz --
 SECONDS := 60

@@ -7,12 +7,15 @@ use crate::config::options::{self, OPTIONS, Options};
 use crate::config::suggest::nearest;
 use crate::console::{self, Question};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// What the user wants.
 #[derive(Debug)]
 pub enum Command {
     Run(Request),
     Check(Request),
+    /// Files to begin with, for the app in this folder.
+    Init(PathBuf),
     /// Something for a running instance.
     Ask(Question),
     /// Text for standard output.
@@ -26,7 +29,7 @@ pub struct Request {
     pub command: Option<Vec<String>>,
 }
 
-const COMMANDS: [(&str, &str); 2] = [
+const COMMANDS: [(&str, &str); 3] = [
     (
         "run",
         "start the apps and serve them; also what is meant without a command",
@@ -34,6 +37,10 @@ const COMMANDS: [(&str, &str); 2] = [
     (
         "check",
         "validate everything, print what would run, start nothing",
+    ),
+    (
+        "init [DIR]",
+        "write a configuration with comments and a systemd unit for the app in a folder",
     ),
 ];
 
@@ -56,8 +63,10 @@ pub fn read(words: Vec<String>) -> Result<Command, String> {
     let named = ours.first().is_some_and(|first| first == name);
     match name {
         "run" | "check" => {}
+        "init" => return init(rest, command.as_deref()),
         "help" => match rest.first() {
             Some(name) if console::knows(name) => return ask(name, &["--help".to_owned()]),
+            Some(name) if name == "init" => return Ok(Command::Print(INIT_HELP.to_owned())),
             name => return Ok(Command::Print(help(name.map(String::as_str)))),
         },
         other if console::knows(other) => {
@@ -70,7 +79,10 @@ pub fn read(words: Vec<String>) -> Result<Command, String> {
         }
         other => {
             let asked = COMMANDS_OF_INSTANCE.iter().map(|item| item.name);
-            let known = COMMANDS.iter().map(|(name, _)| *name).chain(asked);
+            let ours = COMMANDS
+                .iter()
+                .filter_map(|(name, _)| name.split(' ').next());
+            let known = ours.chain(asked);
             return Err(match nearest(other, known) {
                 Some(meant) => format!("unknown command `{other}`; did you mean `{meant}`?"),
                 None => format!(
@@ -101,6 +113,27 @@ pub fn read(words: Vec<String>) -> Result<Command, String> {
         Command::Run(request)
     })
 }
+
+fn init(words: &[String], command: Option<&[String]>) -> Result<Command, String> {
+    let wrong = || "init takes a folder and nothing else: sidekeeper init [DIR]".to_owned();
+    match (words, command) {
+        ([word], None) if matches!(word.as_str(), "--help" | "-h") => {
+            Ok(Command::Print(INIT_HELP.to_owned()))
+        }
+        ([], None) => Ok(Command::Init(PathBuf::from("."))),
+        ([dir], None) if !dir.starts_with('-') => Ok(Command::Init(PathBuf::from(dir))),
+        (_, _) => Err(wrong()),
+    }
+}
+
+const INIT_HELP: &str = "\
+sidekeeper init: write a configuration with comments and a systemd unit for the app in a folder
+
+Usage: sidekeeper init [DIR]
+
+Writes ecosystem.json and sidekeeper.service into DIR (default: where you are). What is there
+already is kept.
+";
 
 fn ask(name: &str, words: &[String]) -> Result<Command, String> {
     Ok(match console::read(name, words)? {
@@ -271,7 +304,7 @@ Exit codes:
   0   ended as asked
   1   could not start, or could not go on
   2   the command line or the configuration is wrong
-  3   no instance runs with this run directory (all commands but run and check)
+  3   no instance runs with this run directory (all commands but run, check and init)
 "#;
 
 /// One row of two columns; a long left side gets a line of its own.
@@ -296,6 +329,9 @@ fn row(text: &mut String, left: &str, right: &str) -> std::fmt::Result {
     }
     writeln!(text, "{line}")
 }
+
+#[cfg(test)]
+mod shipped;
 
 #[cfg(test)]
 mod tests {
@@ -337,6 +373,18 @@ mod tests {
             "node server.js --help -- --listen"
         );
         assert!(run("-- node x").command.is_some());
+    }
+
+    #[test]
+    fn init_takes_a_folder() {
+        assert!(matches!(read_line("init"), Ok(Command::Init(dir)) if dir == PathBuf::from(".")));
+        assert!(matches!(read_line("init apps/x"), Ok(Command::Init(dir)) if dir.ends_with("x")));
+        for line in ["init --help", "help init"] {
+            assert!(matches!(read_line(line), Ok(Command::Print(text)) if text == INIT_HELP));
+        }
+        for line in ["init a b", "init --listen x", "init -- node"] {
+            assert!(read_line(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -96,6 +96,11 @@ fn answer() -> Result<(), Failure> {
         .map_err(usage)?;
     match cli::read(words).map_err(usage)? {
         cli::Command::Print(text) => print(&text),
+        cli::Command::Init(dir) => {
+            let binary = std::env::current_exe()
+                .map_err(|error| failure(format!("where is this program? {error}")))?;
+            print(&config::init::init(&dir, &binary).map_err(failure)?);
+        }
         cli::Command::Check(request) => {
             let machine = look()?;
             let plan = config::plan::plan(request.options, request.command, &machine)?;

@@ -4,7 +4,7 @@
 # seconds: 8
 . "$(dirname "$0")/lib.sh"
 
-if [ "$(id -u)" = 0 ] && ! ldd "$SIDEKEEPER" 2>/dev/null | grep -q '=>'; then
+if [ "$(id -u)" = 0 ] && ! ldd "$SIDEKEEPER" "$ECHO_APP" 2>/dev/null | grep -q '=>'; then
     step "a jail without /proc is told what it lacks"
     mkdir "$TMP/jail"
     cp "$SIDEKEEPER" "$TMP/jail/sidekeeper"
@@ -12,9 +12,43 @@ if [ "$(id -u)" = 0 ] && ! ldd "$SIDEKEEPER" 2>/dev/null | grep -q '=>'; then
     said=$(chroot "$TMP/jail" /sidekeeper run --listen 127.0.0.1:0 --run-dir /run -- /sidekeeper 2>&1) || code=$?
     same "$code" 1
     has "$said" /proc /dev/null
+
+    if unshare --pid --fork --mount true 2>/dev/null; then
+        step "a root with nothing but the two binaries, as process 1 of a container"
+        mkdir -p "$TMP/jail/apps/echo" "$TMP/jail/proc" "$TMP/jail/dev"
+        cp "$ECHO_APP" "$TMP/jail/apps/echo/run"
+        touch "$TMP/jail/dev/null"
+        cat >"$TMP/enter" <<'SH'
+mount -t proc proc "$1/proc" && mount --bind /dev/null "$1/dev/null" && exec chroot "$@"
+SH
+        unshare --pid --fork --mount --kill-child sh "$TMP/enter" "$TMP/jail" /sidekeeper run --listen 127.0.0.1:0 \
+            --apps /apps --run-dir /run/sidekeeper --address-file /run/sidekeeper/address --workers 2 --user 65534:65534 \
+            >"$TMP/jail.log" 2>&1 </dev/null &
+        outer=$!
+        wait_for "the address" 20 test -s "$TMP/jail/run/sidekeeper/address"
+        URL=http://$(cat "$TMP/jail/run/sidekeeper/address")
+        same "$(status /)" 200
+        inner=$(cat "/proc/$outer/task/"*/children)
+        inner=${inner% }
+        same "$(sed -n 's/^NSpid:.*[[:space:]]\([0-9]*\)$/\1/p' "/proc/$inner/status")" 1
+        same "$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$inner/status")" 65534
+
+        step "there it restarts workers, and ends as it is told to"
+        worker=$(SK_PID=$inner worker_pids echo 0)
+        kill -KILL "$worker"
+        wait_for "its next life" 10 eval '[ -n "$(SK_PID=$inner worker_pids echo 0)" ] && [ "$(SK_PID=$inner worker_pids echo 0)" != "$worker" ]'
+        same "$(status /)" 200
+        kill -TERM "$inner"
+        wait "$outer"
+        same "$(find "$TMP/jail" -name '*.sock')" ""
+    else
+        end_step
+        skip "a root with nothing but the two binaries" "no namespaces can be made here"
+    fi
 else
-    skip "a jail without /proc is told what it lacks" "only for root and the static binary"
+    skip "a bare root" "only for root and static binaries"
 fi
+end_step
 
 echo_app 1
 start_sidekeeper --apps "$TMP/apps" --connect-timeout 1

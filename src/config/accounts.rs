@@ -77,6 +77,14 @@ impl Accounts {
         })
     }
 
+    /// A user as one would write it: by name, if it has one.
+    pub fn name_of(&self, uid: u32) -> String {
+        let mut all = records(&self.passwd);
+        let known = all.find(|fields| fields.get(2).and_then(|text| number(text)) == Some(uid));
+        let name = known.and_then(|fields| fields.first().copied());
+        name.map_or(uid.to_string(), str::to_owned)
+    }
+
     fn group(&self, group: &str) -> Result<u32, String> {
         let named = records(&self.group).find(|fields| fields.first() == Some(&group));
         let gid = named.and_then(|fields| number(fields.get(2)?));
@@ -148,6 +156,8 @@ mod tests {
         let web = accounts().find("33", None).expect("web").variables();
         assert_eq!(web.get("HOME").map(String::as_str), Some("/var/www"));
         assert_eq!(web.get("USER").map(String::as_str), Some("web"));
+        assert_eq!(accounts().name_of(33), "web");
+        assert_eq!(accounts().name_of(4000), "4000");
         let unknown = accounts().find("4000", None).expect("a number");
         assert!(unknown.variables().is_empty());
     }

@@ -129,7 +129,7 @@ fn read_own(file: &Path, name: &str, env_name: Option<&str>) -> Result<Entry, Co
 }
 
 /// How a folder starts that has not said so in our own file.
-fn by_convention(dir: &Path) -> Result<Option<Start>, String> {
+pub fn by_convention(dir: &Path) -> Result<Option<Start>, String> {
     if let Some(line) = procfile_line(dir)? {
         return Ok(Some(Start::Line(line)));
     }

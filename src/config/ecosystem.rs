@@ -3,7 +3,7 @@
 
 use super::ConfigError;
 use super::entry::Entry;
-use super::json::Step;
+use super::json::{COMMENT, Step};
 use super::options::{self, OPTIONS, Options};
 use super::source::{Object, Source};
 use super::suggest::nearest;
@@ -149,6 +149,7 @@ fn read_top(
                 let read = options::parse(&words).map_err(|why| source.refuse(&at, why))?;
                 ecosystem.options = std::mem::take(&mut ecosystem.options).or(read);
             }
+            None if name == COMMENT => {}
             None if PM2_SECTIONS.contains(&name.as_str()) => {
                 ecosystem.warnings.push(format!(
                     "{}: pm2's section `{name}` is not honoured",

@@ -2,6 +2,7 @@
 //! Pure, except that it knows serde_json's values.
 
 use super::ConfigError;
+use super::json::COMMENT;
 use super::keys;
 use super::launch::Start;
 use super::logs::LogWish;
@@ -201,7 +202,7 @@ fn check_keys(object: &Object<'_>) -> Result<Vec<String>, ConfigError> {
             .is_some_and(|rest| !rest.is_empty());
         match keys::find(name) {
             Some(key) => warnings.extend(key.warning(name, value)),
-            None if other_env => {}
+            None if other_env || name == COMMENT => {}
             None => {
                 return Err(object.refuse(
                     name,

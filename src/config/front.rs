@@ -4,9 +4,12 @@ use super::ConfigError;
 use super::options::Options;
 use super::values::{Address, Bytes, Count, Deadline, Seconds, Threads, Trusted};
 use crate::http::head::{FIELDS_MAX, HeadLimits};
+use crate::server::ListenAddr;
 use crate::{proxy, server};
 use std::time::Duration;
 
+/// More passed sockets than these are a mistake.
+const PASSED_MAX: i32 = 64;
 /// Descriptors that are not there for clients: listeners, epoll sets, files, relays' wake-ups.
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// A worker's listener, channel and two pipes, and one to spare.
@@ -29,7 +32,11 @@ pub struct Room {
 }
 
 /// The server's settings. The options have their defaults already.
-pub fn settings(options: &Options, room: Room) -> Result<server::Settings, ConfigError> {
+pub fn settings(
+    options: &Options,
+    room: Room,
+    passed: &[ListenAddr],
+) -> Result<server::Settings, ConfigError> {
     let seconds = |typed: Option<Seconds>| typed.map_or(Duration::ZERO, |Seconds(time)| time);
     let deadline = |typed: Option<Deadline>| typed.map_or(Duration::ZERO, |Deadline(time)| time);
     let count = |typed: Option<Count>| typed.map(|Count(number)| number);
@@ -53,11 +60,14 @@ pub fn settings(options: &Options, room: Room) -> Result<server::Settings, Confi
         )));
     }
     Ok(server::Settings {
-        listen: options
-            .listen
-            .iter()
-            .map(|Address(address)| address.clone())
-            .collect(),
+        listen: match passed {
+            [] => options
+                .listen
+                .iter()
+                .map(|Address(address)| address.clone())
+                .collect(),
+            passed => passed.to_vec(),
+        },
         threads: usize_of(options.threads.map_or(room.cores, |Threads(number)| number)),
         connections_max,
         connections_per_client_max: count(options.connections_per_client_max).unwrap_or(0),
@@ -92,6 +102,28 @@ pub fn settings(options: &Options, room: Room) -> Result<server::Settings, Confi
                 .collect(),
         },
     })
+}
+
+/// The sockets that were passed to process `pid`, as sd_listen_fds(3) says: they stand for `--listen`.
+pub fn passed(variable: impl Fn(&str) -> Option<String>, pid: u32) -> Vec<ListenAddr> {
+    const FIRST: i32 = 3;
+    if variable("LISTEN_PID").and_then(|text| text.parse().ok()) != Some(pid) {
+        return Vec::new();
+    }
+    let count: i32 = variable("LISTEN_FDS")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    let names = variable("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.split(':').chain(std::iter::repeat(""));
+    let numbers = FIRST..FIRST.saturating_add(count.min(PASSED_MAX));
+    let passed = numbers.zip(names).map(|(number, name)| ListenAddr::Passed {
+        number,
+        name: match name {
+            "" => "unnamed".to_owned(),
+            name => name.to_owned(),
+        },
+    });
+    passed.collect()
 }
 
 /// Clients that the descriptors carry: each may need a second one, for its worker.
@@ -133,7 +165,7 @@ mod tests {
             descriptors_max: 1024,
             workers: 4,
         };
-        settings(&options::with_defaults(typed), room)
+        settings(&options::with_defaults(typed), room, &[])
     }
 
     #[test]
@@ -148,6 +180,33 @@ mod tests {
             set(&["--threads", "7", "--connections-max", "5"])
                 .is_ok_and(|s| s.threads == 7 && s.connections_max == 5)
         );
+    }
+
+    #[test]
+    fn sockets_that_were_passed() {
+        let said = |pid: &'static str, count: &'static str, names: &'static str| {
+            let passed = passed(
+                |name| {
+                    let value = match name {
+                        "LISTEN_PID" => pid,
+                        "LISTEN_FDS" => count,
+                        _ => names,
+                    };
+                    Some(value.to_owned())
+                },
+                7,
+            );
+            let shown: Vec<String> = passed.iter().map(ToString::to_string).collect();
+            shown.join(", ")
+        };
+        assert_eq!(
+            said("7", "2", "web:"),
+            "descriptor 3 (web), descriptor 4 (unnamed)"
+        );
+        assert_eq!(said("8", "2", ""), "");
+        assert_eq!(said("7", "-1", ""), "");
+        assert_eq!(said("7", "two", ""), "");
+        assert_eq!(said("7", "999999", "").matches(", ").count(), 63);
     }
 
     #[test]

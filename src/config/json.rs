@@ -6,6 +6,9 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+/// JSON has no comments; a key of this name is one, and may stand as often as needed.
+pub const COMMENT: &str = "//";
+
 /// A place in a JSON text: the keys and indexes that lead to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -55,6 +58,7 @@ fn repeated_key(text: &str) -> Option<(Place, String)> {
                 let key: Option<String> = serde_json::from_slice(walk.string()).ok();
                 walk.blanks();
                 if walk.peek() == Some(b':')
+                    && key.as_deref() != Some(COMMENT)
                     && let (Some(key), Some(keys)) = (key, open.last_mut())
                     && !keys.insert(key.clone())
                 {
@@ -93,7 +97,7 @@ fn explain(text: &str, error: &serde_json::Error) -> String {
     if text.trim().is_empty() {
         "the file is empty".to_owned()
     } else if rest.starts_with("//") || rest.starts_with("/*") || rest.starts_with('#') {
-        "JSON has no comments; remove it".to_owned()
+        "JSON has no comments; write \"//\": \"...\", or remove it".to_owned()
     } else if said.contains("trailing comma")
         || before.ends_with(',') && rest.starts_with([']', '}'])
     {
@@ -268,6 +272,7 @@ mod tests {
                 None,
             ),
             (r#"[{"a": 1}, {"a": 2}]"#, None),
+            (r#"{"//": "a", "a": 1, "//": "b"}"#, None),
             ("{\"a\": 1,\n \"a\": 2}", Some((2, 2))),
             (
                 "{\"a\": \"a\", \"x\": {\"b\": 1, \"b\" : 2}}",

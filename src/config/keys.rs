@@ -148,6 +148,18 @@ pub fn spellings() -> impl Iterator<Item = &'static str> {
         .flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()))
 }
 
+/// Every key that does something here, with its other spellings, and what it is.
+#[cfg(test)]
+pub fn honoured() -> impl Iterator<Item = (String, &'static str)> {
+    KEYS.iter()
+        .filter(|key| key.treatment == Honoured)
+        .map(|key| {
+            let mut names = vec![key.name];
+            names.extend(key.aliases);
+            (names.join(", "), key.help)
+        })
+}
+
 impl Key {
     /// The warning that this value deserves, if any.
     pub fn warning(&self, written: &str, value: &Value) -> Option<String> {

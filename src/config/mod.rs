@@ -8,6 +8,7 @@ mod discover;
 mod ecosystem;
 mod entry;
 mod front;
+pub mod init;
 mod json;
 mod keys;
 mod launch;
@@ -32,6 +33,8 @@ pub mod values;
 
 use std::fmt;
 
+#[cfg(test)]
+pub use keys::honoured as keys_of_an_app;
 pub use launch::shown as shown_command;
 pub use placement::shown as shown_routes;
 pub use show::workers as shown_workers;

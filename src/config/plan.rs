@@ -16,7 +16,7 @@ use super::values::{Bytes, Count, HostPort, LogLevel, Seconds};
 use crate::fleet::spec::{AppSpec, Launch, Watch};
 use crate::journal::date::DateFormat;
 use crate::journal::rotation::Rotation;
-use crate::server;
+use crate::server::{self, ListenAddr};
 use crate::sys::identity;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
@@ -47,6 +47,8 @@ pub struct Machine {
     pub accounts: Accounts,
     /// HOME.
     pub home: Option<PathBuf>,
+    /// Sockets that listen already and were passed to us.
+    pub passed: Vec<ListenAddr>,
 }
 
 impl Machine {
@@ -73,6 +75,7 @@ impl Machine {
             group: std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.gid()),
             changes_users: effective_capabilities().is_some_and(identity::can_change_users),
             accounts: Accounts::read(),
+            passed: front::passed(|name| std::env::var(name).ok(), std::process::id()),
         })
     }
 }
@@ -353,9 +356,9 @@ fn finish(
         apps,
         left_out,
         warnings,
-        server: front::settings(&options, room)?,
         workers_max,
         memory_reserve: options.memory_reserve.map(|Bytes(number)| number),
+        server: front::settings(&options, room, &machine.passed)?,
         shutdown_timeout: options
             .shutdown_timeout
             .map_or(Duration::ZERO, |Seconds(time)| time),

@@ -21,6 +21,7 @@ fn machine(scratch: &Scratch) -> Machine {
         changes_users: false,
         accounts: Accounts::default(),
         home: None,
+        passed: Vec::new(),
     }
 }
 

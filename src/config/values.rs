@@ -253,7 +253,7 @@ impl FromStr for HostPort {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse()? {
             Address(ListenAddr::Tcp(address)) => Ok(HostPort(address)),
-            Address(ListenAddr::Unix(_)) => {
+            Address(ListenAddr::Unix(_) | ListenAddr::Passed { .. }) => {
                 Err("expected HOST:PORT; a path cannot be opened in a browser".to_owned())
             }
         }

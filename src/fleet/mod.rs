@@ -99,6 +99,8 @@ pub enum FleetEvent {
     Ready { app: Arc<str>, took: Duration },
     /// Every app has had a ready worker.
     AllReady,
+    /// A reload has come to its end, and none waits.
+    Reloaded,
     /// A worker keeps failing; its last lines of stderr.
     Errored {
         app: Arc<str>,

@@ -16,7 +16,6 @@ mod steps;
 
 use self::steps::{Present, Step, steps};
 pub use self::steps::{Trial, trial};
-use crate::fleet::StartError;
 use crate::fleet::announce::seconds;
 use crate::fleet::life::LifeKey;
 use crate::fleet::logs::Tail;
@@ -26,6 +25,7 @@ use crate::fleet::spawn;
 use crate::fleet::spec::AppSpec;
 use crate::fleet::supervisor::Supervisor;
 use crate::fleet::worker::{Event, State};
+use crate::fleet::{FleetEvent, StartError};
 use crate::roster::Slot;
 use crossbeam_channel::Sender;
 use log::{error, info, warn};
@@ -296,6 +296,9 @@ impl Supervisor {
                 refused => error!("reload: done, but refused for {}", refused.join(", ")),
             }
             self.reloading.current = None;
+            if self.reloading.waiting.is_empty() {
+                self.send(FleetEvent::Reloaded);
+            }
             return true;
         };
         match task.next {

@@ -296,7 +296,7 @@ impl Supervisor {
     }
 
     /// The queue is unbounded and small by construction: one event for a change of state.
-    fn send(&self, event: FleetEvent) {
+    pub(super) fn send(&self, event: FleetEvent) {
         // Nobody listens any more when the process is ending.
         let _ = self.events.send(event);
     }

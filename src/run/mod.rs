@@ -10,6 +10,7 @@
 //! stopped after the last answer, so that nobody who was let in is turned away.
 
 mod banner;
+mod notify;
 mod privileges;
 mod renewals;
 mod traces;
@@ -30,6 +31,7 @@ use crate::server::Server;
 use banner::{Arrival, Banner, Row};
 use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, error, info, warn};
+use notify::Notify;
 use renewals::Renewals;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -131,6 +133,7 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
 
     let asked = Asked { signals, orders };
     let mut reloads = Reloads {
+        notify: Notify::new(|name| std::env::var_os(name), std::process::id()),
         read_anew,
         kill_timeout_max: longest_kill_timeout(&plan),
         renewals: Renewals::default(),
@@ -138,7 +141,7 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     reloads.renewals.follow(&plan.apps, None);
     let address_file = serve(&plan, &server, &fleet, &journal, &asked, &mut reloads);
     stopping.store(true, Relaxed);
-    stop(&plan, server, &fleet, &asked, reloads.kill_timeout_max);
+    stop(&plan, server, &fleet, &asked, &reloads);
     if !journal.flush(FLUSH) {
         warn!("stopping: the last lines of log files could not be written in time");
     }
@@ -224,6 +227,7 @@ fn serve(
         if settled && !told {
             told = true;
             address_file = tell_addresses(plan, server);
+            reloads.notify.ready();
         }
         if settled && !shown {
             shown = true;
@@ -267,6 +271,7 @@ fn serve(
                     }
                 }
                 Ok(FleetEvent::AllReady) => {}
+                Ok(FleetEvent::Reloaded) => reloads.notify.ready(),
                 Ok(FleetEvent::Stopped) | Err(_) => return address_file,
             },
             recv(reloads.renewals.alarm()) -> _ => {
@@ -283,6 +288,7 @@ fn serve(
                 Err(_) => reloads.renewals.unwatch(),
             },
             recv(seconds) -> _ => log::logger().flush(),
+            recv(reloads.notify.tick()) -> _ => reloads.notify.pulse(),
             recv(patience) -> _ => {
                 if !shown {
                     shown = true;
@@ -295,6 +301,7 @@ fn serve(
 
 /// What a reload needs, and what is remembered over all of them.
 struct Reloads<'a> {
+    notify: Notify,
     read_anew: ReadAnew<'a>,
     /// The longest one of all apps that ever ran.
     kill_timeout_max: Duration,
@@ -310,13 +317,16 @@ impl Reloads<'_> {
         first: &Plan,
         only: Option<String>,
     ) -> Result<Receiver<Progress>, String> {
+        self.notify.reloading();
         let next = (self.read_anew)().inspect_err(|why| {
             error!("reload: refused, everything stays as it is: {why}");
+            self.notify.ready();
         })?;
         if let Some(name) = only.as_deref()
             && !next.apps.iter().any(|app| app.name == name)
             && !fleet.snapshot().iter().any(|worker| *worker.app == *name)
         {
+            self.notify.ready();
             return Err(format!("the configuration has no app `{name}`"));
         }
         for warning in &next.warnings {
@@ -361,9 +371,11 @@ fn one_worker_less(fleet: &Fleet) {
     }
 }
 
-fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked, kill_timeout_max: Duration) {
+fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked, reloads: &Reloads<'_>) {
+    reloads.notify.stopping();
     // True if another stop signal has come. Children are reaped all the while.
     let hurried = || {
+        reloads.notify.pulse();
         let is_stop = |order: &Order| matches!(order, Order::Stop);
         let mut hurried = asked.orders.try_iter().filter(is_stop).count() > 0;
         for signal in asked.signals.try_iter() {
@@ -398,7 +410,7 @@ fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked, kill_time
     if told_again.get() {
         fleet.hurry();
     }
-    let end = Instant::now() + kill_timeout_max + LADDER_SLACK;
+    let end = Instant::now() + reloads.kill_timeout_max + LADDER_SLACK;
     while !fleet.wait_stopped(Instant::now() + GLANCE) {
         if hurried() {
             warn!("stopping: told again; the workers' next step is taken now");

@@ -1,6 +1,7 @@
 //! Addresses that are listened on, and the sockets bound to them. A listener never waits: whoever
 //! accepts is told that there is nobody.
 
+use crate::sys::descriptor::take_inherited;
 use crate::sys::socket::{self, End};
 use std::fmt;
 use std::io;
@@ -16,6 +17,8 @@ pub enum ListenAddr {
     Tcp(String),
     /// The path of a Unix socket.
     Unix(PathBuf),
+    /// A socket that listens already, at a descriptor that whoever started us (systemd) has passed on.
+    Passed { number: i32, name: String },
 }
 
 impl fmt::Display for ListenAddr {
@@ -23,6 +26,7 @@ impl fmt::Display for ListenAddr {
         match self {
             ListenAddr::Tcp(address) => f.write_str(address),
             ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAddr::Passed { number, name } => write!(f, "descriptor {number} ({name})"),
         }
     }
 }
@@ -32,6 +36,9 @@ impl fmt::Display for ListenAddr {
 pub enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
+    /// One that stays with whoever has passed it on: it is neither shut nor removed, and who comes
+    /// while nobody serves waits in it.
+    Passed(Box<Listener>),
 }
 
 /// Connections that the kernel keeps for us while we are busy; capped by net.core.somaxconn.
@@ -58,9 +65,10 @@ impl Listener {
                 }
                 Listener::Unix(UnixListener::bind(path)?, path.clone())
             }
+            ListenAddr::Passed { number, .. } => Listener::adopt(take_inherited(*number)?)?,
         };
         socket::set_backlog(listener.as_fd(), BACKLOG)?;
-        if let Listener::Tcp(listener) = &listener {
+        if listener.is_tcp() {
             // Small answers must not wait for the client's acknowledgements. What is accepted
             // inherits it, which saves a call for each connection.
             socket::set_nodelay(listener.as_fd())?;
@@ -68,6 +76,27 @@ impl Listener {
         // All pool threads are told of a client that several of them may find, and only one gets it.
         socket::set_nonblocking(listener.as_fd());
         Ok(listener)
+    }
+
+    /// A socket of either kind that somebody else has bound.
+    fn adopt(socket: OwnedFd) -> io::Result<Listener> {
+        let tcp = TcpListener::from(socket);
+        Ok(Listener::Passed(Box::new(match tcp.local_addr() {
+            Ok(_) => Listener::Tcp(tcp),
+            Err(_) => {
+                let unix = UnixListener::from(OwnedFd::from(tcp));
+                let path = unix.local_addr()?.as_pathname().map(PathBuf::from);
+                Listener::Unix(unix, path.unwrap_or_default())
+            }
+        })))
+    }
+
+    fn is_tcp(&self) -> bool {
+        match self {
+            Listener::Tcp(_) => true,
+            Listener::Unix(..) => false,
+            Listener::Passed(listener) => listener.is_tcp(),
+        }
     }
 
     /// The address as it was bound: `HOST:PORT` or `unix:PATH`.
@@ -78,6 +107,7 @@ impl Listener {
                 Err(e) => format!("unknown ({e})"),
             },
             Listener::Unix(_, path) => format!("unix:{}", path.display()),
+            Listener::Passed(listener) => listener.address(),
         }
     }
 
@@ -91,6 +121,7 @@ impl Listener {
             Listener::Unix(listener, _) => {
                 listener.accept().map(|(stream, _)| (stream.into(), None))
             }
+            Listener::Passed(listener) => return listener.accept(),
         };
         match accepted {
             Ok(client) => Ok(Some(client)),
@@ -101,10 +132,14 @@ impl Listener {
 
     /// Turns away who comes from now on. The port is free when the last copy is dropped as well.
     pub fn close(&self) {
-        socket::shutdown(self.as_fd(), End::Both);
-        if let Listener::Unix(_, path) = self {
-            // It may have been removed by hand; there is nothing more to do then.
-            let _ = std::fs::remove_file(path);
+        match self {
+            Listener::Tcp(_) => socket::shutdown(self.as_fd(), End::Both),
+            Listener::Unix(_, path) => {
+                socket::shutdown(self.as_fd(), End::Both);
+                // It may have been removed by hand; there is nothing more to do then.
+                let _ = std::fs::remove_file(path);
+            }
+            Listener::Passed(_) => {}
         }
     }
 }
@@ -114,6 +149,7 @@ impl AsFd for Listener {
         match self {
             Listener::Tcp(listener) => listener.as_fd(),
             Listener::Unix(listener, _) => listener.as_fd(),
+            Listener::Passed(listener) => listener.as_fd(),
         }
     }
 }
@@ -127,6 +163,19 @@ fn is_socket(metadata: &std::fs::Metadata) -> bool {
 mod tests {
     use super::*;
     use std::net::TcpStream;
+
+    #[test]
+    fn a_passed_socket_outlives_its_close() {
+        let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = bound.local_addr().unwrap();
+        let copy = OwnedFd::from(bound.try_clone().unwrap());
+        let listener = Listener::adopt(copy).unwrap();
+        assert!(listener.is_tcp());
+        assert_eq!(listener.address(), address.to_string());
+        listener.close();
+        let _client = TcpStream::connect(address).unwrap();
+        assert!(bound.accept().is_ok());
+    }
 
     #[test]
     fn accepted_connections_inherit_that_they_do_not_wait() {

@@ -17,6 +17,19 @@ pub fn inheritable_copy(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
 }
 
+/// Takes what whoever started us has left open for us at this number (sd_listen_fds(3)), so that
+/// nobody whom we start has it too. To be called once for a number: it belongs to the result then.
+pub fn take_inherited(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointer; the call fails if the number is not open. It was open before this process
+    // opened anything, so no object of ours owns it.
+    unsafe {
+        if libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
 /// Moves an inherited descriptor to the number `to`, which the next exec keeps open. For the short
 /// life between our own exec and the program's, when nothing in this process owns descriptors
 /// above 2.
