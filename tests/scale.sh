@@ -41,13 +41,16 @@ relieve() {
 
 configure "$(app_json main / '"min": 1, "max": 3, "cool_down": 3, "drain_timeout": 6' '{"BOOT_MS": "300"}')" \
     "$(app_json lazy /lazy '"min": 0, "max": 2, "idle_timeout": 2' '{"PREFIX": "/lazy"}')"
-start_sidekeeper --config "$TMP/apps.json" --workers-max 4
+start_sidekeeper --config "$TMP/apps.json" --workers-max 4 --dashboard 127.0.0.1:0
 
 step "an app begins with its least workers, and one with none counts as ready"
 has "$(ask status)" "main  1 of 1-3" "lazy  0 of 0-2"
 workers_are main 1
 workers_are lazy 0
 has "$(cat "$LOG")" "when asked for"
+dashboard=$(ask status --json | sed -n 's/.*"dashboard":"\([^"]*\)".*/\1/p')
+same "$(curl -s "http://$dashboard/readyz")" ready
+has "$(curl -s "http://$dashboard/metrics")" 'sidekeeper_app_workers_max{app="main"} 3' 'sidekeeper_app_workers_min{app="lazy"} 0'
 
 step "a burst: a second worker serves within its own boot time and a second"
 # What a worker does right after its start is no measure.
@@ -185,6 +188,15 @@ has "$(ask status --json)" '"workers":2,"ready":1'
 code 1 ask scale main 3
 has "$OUT" "main.1 does not come up: exit code 1"
 relieve
+stop_sidekeeper
+
+step "a worker that only waits is full too, if the app says how many requests it is meant to have"
+configure "$(app_json main / '"min": 1, "max": 2, "requests_per_worker": 3')"
+start_sidekeeper --config "$TMP/apps.json"
+sleep 2
+for _ in 1 2 3; do get "/slow?ms=6000" >/dev/null & done
+wait_for "a second one" 20 ready_are 2 1-2
+has "$(ask status)" "the worker is full and 3 requests are with them"
 stop_sidekeeper
 
 step "no worker is started that memory has no room for, nor one too many over all apps"

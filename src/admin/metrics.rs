@@ -3,7 +3,7 @@
 //! cannot say what to do about a figure, we do not publish it.
 
 use crate::admin::{Shared, names, sessions};
-use crate::fleet::status::{Condition, WorkerStatus};
+use crate::fleet::status::{AppScale, Condition, WorkerStatus};
 use crate::gauges::answers::{CLASSES, Counts};
 use crate::roster::{App, Roster};
 use crate::route::Home;
@@ -68,7 +68,10 @@ metrics! {
     FILES_FAILING = "sidekeeper_log_files_failing" Gauge "log files that cannot be written now", "any: see our own log for the reason; the service goes on";
     DISK_FULL = "sidekeeper_log_disk_full" Gauge "1 if there is no room on the disk of a log file", "make room; what waits is written then, within seconds";
     WORKERS = "sidekeeper_app_workers" Gauge "workers that an app has", "compare with the configuration";
-    READY = "sidekeeper_app_workers_ready" Gauge "workers of an app that are ready", "0 is an outage of the app; fewer than workers for minutes: see sidekeeper status";
+    WORKERS_MIN = "sidekeeper_app_workers_min" Gauge "workers that scaling leaves an app at least", "the same as the maximum: the number is fixed";
+    WORKERS_MAX = "sidekeeper_app_workers_max" Gauge "workers that scaling gives an app at most", "workers at this number for long: raise max, or see what keeps them busy";
+    HELD = "sidekeeper_app_scaling_held" Gauge "1 if an app is to have more workers and a bound is in the way", "see sidekeeper status for which bound: --workers-max or memory";
+    READY = "sidekeeper_app_workers_ready" Gauge "workers of an app that are ready", "0 is an outage of the app, unless its minimum is 0; fewer than workers for minutes: see sidekeeper status";
     ANSWERS = "sidekeeper_app_answers_total" Counter "answers of an app's workers, by class of status", "a growing share of 5xx: see the app's log";
     SECONDS = "sidekeeper_app_answer_seconds" Histogram "from a request's head to the head of its answer, in seconds; without long polls", "slow with a low loop lag: the app waits for something else; with a high one: more workers";
     UP = "sidekeeper_worker_ready" Gauge "1 if the worker is ready", "0 for long: see sidekeeper status for its last death";
@@ -105,7 +108,8 @@ pub fn text(shared: &Shared) -> String {
     roster.apps.retain(|app| app.routes.is_some());
     let mut statuses = shared.instance.fleet.snapshot();
     statuses.retain(|status| status.member);
-    apps(&mut page, &roster, &statuses);
+    let scales = shared.instance.fleet.scales();
+    apps(&mut page, &roster, &statuses, &scales);
     workers(&mut page, shared, &roster, &statuses);
     page.text
 }
@@ -148,7 +152,7 @@ fn front(page: &mut Page, shared: &Shared) {
     }
 }
 
-fn apps(page: &mut Page, roster: &Roster, statuses: &[WorkerStatus]) {
+fn apps(page: &mut Page, roster: &Roster, statuses: &[WorkerStatus], scales: &[AppScale]) {
     let of_app = |app: &App| {
         statuses
             .iter()
@@ -159,6 +163,20 @@ fn apps(page: &mut Page, roster: &Roster, statuses: &[WorkerStatus]) {
     for app in &roster.apps {
         page.sample("", &[("app", &app.name)], of_app(app).len() as f64);
     }
+    let scale = |app: &App| scales.iter().find(|scale| scale.app == app.name);
+    let figures: [(&Metric, fn(&AppScale) -> f64); 3] = [
+        (&WORKERS_MIN, |scale| f64::from(scale.min)),
+        (&WORKERS_MAX, |scale| f64::from(scale.max)),
+        (&HELD, |scale| f64::from(u8::from(scale.held.is_some()))),
+    ];
+    for (metric, figure) in figures {
+        page.family(metric);
+        for app in &roster.apps {
+            if let Some(scale) = scale(app) {
+                page.sample("", &[("app", &app.name)], figure(scale));
+            }
+        }
+    }
     page.family(&READY);
     for app in &roster.apps {
         let ready = |status: &&&WorkerStatus| status.condition == Condition::Ready;
@@ -168,7 +186,7 @@ fn apps(page: &mut Page, roster: &Roster, statuses: &[WorkerStatus]) {
     let counts: Vec<(&str, Counts)> = roster
         .apps
         .iter()
-        .filter_map(|app| Some((&*app.name, app.workers.first()?.gauges.app.answers.counts())))
+        .map(|app| (&*app.name, app.gauges.answers.counts()))
         .collect();
     const CLASS_NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
     page.family(&ANSWERS);

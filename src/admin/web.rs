@@ -256,11 +256,16 @@ fn ready(shared: &Shared) -> Page {
     }
     let statuses = shared.instance.fleet.snapshot();
     let roster = shared.instance.board.latest();
+    let scales = shared.instance.fleet.scales();
+    let off = scales.into_iter().filter(|scale| scale.max == 0);
+    let off: Vec<_> = off.map(|scale| scale.app).collect();
     let waits: Vec<&str> = roster
         .apps
         .iter()
         // One that a reload has removed need not be ready.
         .filter(|app| app.routes.is_some())
+        // One that sleeps serves whoever asks; one that was scaled to nothing is to serve nobody.
+        .filter(|app| app.asleep.is_none() && !off.contains(&app.name))
         .map(|app| &*app.name)
         .filter(|app| {
             !statuses

@@ -210,13 +210,8 @@ impl Looks {
         self.apps
             .retain(|name, _| roster.apps.iter().any(|app| *app.name == **name));
         for app in &roster.apps {
-            let point = match app.workers.first() {
-                Some(worker) => {
-                    let speed = self.apps.entry(app.name.to_string()).or_default();
-                    speed.point(&worker.gauges.app.answers)
-                }
-                None => AppPoint::default(),
-            };
+            let speed = self.apps.entry(app.name.to_string()).or_default();
+            let point = speed.point(&app.gauges.answers);
             figures.apps.insert(app.name.to_string(), point);
         }
         (figures, points)
