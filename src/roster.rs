@@ -4,16 +4,20 @@
 //! [`Board`]. Request threads keep a [`View`] each, which looks at one atomic number a batch and
 //! takes the lock only when that number has moved; nothing is ever changed in place.
 
+mod last_words;
 mod returning;
+pub mod traffic;
 
+pub use last_words::LastWords;
 pub use returning::{Looks, Returning};
+pub use traffic::Traffic;
 
 use crate::gauges::{AppGauges, WorkerGauges};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Identifies a worker's place for the whole run of sidekeeper: unique over all apps, kept over
 /// the worker's series of lives, never used again for another worker.
@@ -199,6 +203,8 @@ pub struct Board {
     current: Mutex<Arc<Roster>>,
     bells: Mutex<Vec<Bell>>,
     returning: Arc<Returning>,
+    last_words: LastWords,
+    traffic: OnceLock<Arc<dyn Traffic>>,
 }
 
 impl fmt::Debug for Board {
@@ -220,6 +226,22 @@ impl Board {
     /// Clients that have just lost their connection.
     pub fn returning(&self) -> &Arc<Returning> {
         &self.returning
+    }
+
+    /// What workers have said last.
+    pub fn last_words(&self) -> &LastWords {
+        &self.last_words
+    }
+
+    /// Who knows of requests; set once, by whoever serves.
+    pub fn set_traffic(&self, traffic: Arc<dyn Traffic>) {
+        // A second server on one board would be a mistake that no request suffers from.
+        let _ = self.traffic.set(traffic);
+    }
+
+    /// Who can be asked about requests; None before anything is served.
+    pub fn traffic(&self) -> Option<&Arc<dyn Traffic>> {
+        self.traffic.get()
     }
 
     /// Has `bell` called after each change from now on.
@@ -273,6 +295,11 @@ impl View {
 
     pub fn roster(&self) -> &Arc<Roster> {
         &self.roster
+    }
+
+    /// See [`Board::last_words`].
+    pub fn last_words(&self) -> &LastWords {
+        self.board.last_words()
     }
 
     /// See [`Board::returning`].

@@ -1,7 +1,7 @@
 # Completion of sidekeeper for fish.
-set -l commands run check init status top logs sessions why restart reload scale drain start stop version
+set -l commands run check init status top logs sessions requests why restart reload scale drain start stop version
 set -l none "not __fish_seen_subcommand_from $commands"
-set -l runs "not __fish_seen_subcommand_from init status top logs sessions why restart reload scale drain start stop version"
+set -l runs "not __fish_seen_subcommand_from init status top logs sessions requests why restart reload scale drain start stop version"
 
 complete -c sidekeeper -f
 complete -c sidekeeper -n $none -a run -d 'start the apps and serve them; also what is meant without a command'
@@ -11,7 +11,8 @@ complete -c sidekeeper -n $none -a status -d 'show the apps and their workers'
 complete -c sidekeeper -n $none -a top -d 'show apps and workers live, the busiest first, until interrupted'
 complete -c sidekeeper -n $none -a logs -d 'show what workers have printed lately'
 complete -c sidekeeper -n $none -a sessions -d 'count the sessions of each worker'
-complete -c sidekeeper -n $none -a why -d 'say where a session (sid or cookie value) goes, and why'
+complete -c sidekeeper -n $none -a requests -d 'show the requests that are under way, the oldest first'
+complete -c sidekeeper -n $none -a why -d 'say where a session (sid or cookie value), a client or a request goes or went, and why'
 complete -c sidekeeper -n $none -a restart -d 'stop workers and start them again; ends when they are ready'
 complete -c sidekeeper -n $none -a reload -d 'read the configuration anew and replace workers one by one; nobody is dropped'
 complete -c sidekeeper -n $none -a scale -d 'give an app so many workers, until a reload; auto: as its min, max and load say'
@@ -33,6 +34,11 @@ complete -c sidekeeper -n $runs -l run-dir -x -a '(__fish_complete_directories)'
 complete -c sidekeeper -n $runs -l address-file -r -F -d 'file that gets the bound addresses, one a line, when every app has a ready worker'
 complete -c sidekeeper -n $runs -l pid-file -r -F -d 'file that gets our process id and is removed when we end'
 complete -c sidekeeper -n $runs -l user -x -d 'for root: who we and the workers become once the addresses are bound, by name or number'
+complete -c sidekeeper -n $runs -l access-log -x -d 'file that gets a line for each request when it has ended; - is standard output'
+complete -c sidekeeper -n $runs -l access-log-format -x -d 'how the line looks: text and json hold all that is known, common and combined are those of Apache and nginx'
+complete -c sidekeeper -n $runs -l access-log-query -x -d 'whether targets are logged with their query; of a sid in it four letters are shown, for who knows all of it can speak for its client'
+complete -c sidekeeper -n $runs -l error-details -x -d 'who sees in our own answers why, with the worker\'s last lines of stderr: who asks from this machine for this machine and through no proxy, everybody (for development), or nobody'
+complete -c sidekeeper -n $runs -l request-id-to -x -d 'how far X-Request-Id goes: to the worker and into our own answers, or into the worker\'s answers as well'
 complete -c sidekeeper -n $runs -l log-level -x -a 'error warn info debug trace' -d 'how much of our own goes to stderr: error, warn, info, debug or trace'
 complete -c sidekeeper -n $runs -l log-output -x -d 'whether workers\' lines go to our stdout and stderr too'
 complete -c sidekeeper -n $runs -l log-dir -x -a '(__fish_complete_directories)' -d 'folder that gets APP-out.log and APP-error.log of every app that does not say itself'
@@ -75,6 +81,9 @@ complete -c sidekeeper -n '__fish_seen_subcommand_from logs' -l json -d 'one JSO
 complete -c sidekeeper -n '__fish_seen_subcommand_from logs' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
 complete -c sidekeeper -n '__fish_seen_subcommand_from sessions' -l json -d 'one JSON value a line'
 complete -c sidekeeper -n '__fish_seen_subcommand_from sessions' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
+complete -c sidekeeper -n '__fish_seen_subcommand_from requests' -s w -l watch -d 'show it anew every second, until interrupted'
+complete -c sidekeeper -n '__fish_seen_subcommand_from requests' -l json -d 'one JSON value a line'
+complete -c sidekeeper -n '__fish_seen_subcommand_from requests' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
 complete -c sidekeeper -n '__fish_seen_subcommand_from why' -l json -d 'one JSON value a line'
 complete -c sidekeeper -n '__fish_seen_subcommand_from why' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
 complete -c sidekeeper -n '__fish_seen_subcommand_from restart' -l json -d 'one JSON value a line'

@@ -4,7 +4,9 @@
 //! that text, and `--json` shows every line as it came.
 
 use crate::admin::control::Reply;
-use crate::admin::{Order, Shared, drain, names, reload, restart, scale, sessions, status, why};
+use crate::admin::{
+    Order, Shared, drain, names, reload, requests, restart, scale, sessions, status, why,
+};
 use serde::{Deserialize, Serialize};
 use std::io;
 
@@ -173,13 +175,23 @@ pub const COMMANDS: &[Command] = &[
         act: sessions::act,
     },
     Command {
+        name: "requests",
+        operands: "[APP|WORKER]",
+        operands_min: 0,
+        operands_max: 1,
+        switches: &[WATCH],
+        help: "show the requests that are under way, the oldest first",
+        pace: Pace::Slow,
+        act: requests::act,
+    },
+    Command {
         name: "why",
-        operands: "SID",
+        operands: "SID|IP|REQUEST-ID",
         operands_min: 1,
         operands_max: 1,
         switches: &[],
-        help: "say where a session (sid or cookie value) goes, and why",
-        pace: Pace::Quick,
+        help: "say where a session (sid or cookie value), a client or a request goes or went, and why",
+        pace: Pace::Slow,
         act: why::act,
     },
     Command {
@@ -402,7 +414,7 @@ mod tests {
                 r#"{"command":"status","switches":["follow"]}"#,
                 Some("no --follow"),
             ),
-            (r#"{"command":"why"}"#, Some("needs SID")),
+            (r#"{"command":"why"}"#, Some("needs SID|IP|REQUEST-ID")),
             (r#"{"command":"fly"}"#, Some("no command `fly`")),
             (r#"{"command":7}"#, Some("not a request")),
             ("", Some("not a request")),

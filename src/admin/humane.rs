@@ -20,6 +20,15 @@ pub fn short_time(seconds: u64) -> String {
     }
 }
 
+/// Milliseconds as a short time: `7ms`, `1.2s`, then as [`short_time`].
+pub fn span(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms}ms"),
+        1000..10_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
+        _ => short_time(ms / 1000),
+    }
+}
+
 /// `900 B`, `12.3 MiB`, `123 MiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];

@@ -13,6 +13,7 @@ pub mod metrics;
 mod names;
 mod page;
 mod reload;
+pub mod requests;
 mod restart;
 mod scale;
 pub mod sessions;

@@ -2,7 +2,9 @@
 
 use super::ConfigError;
 use super::options::Options;
-use super::values::{Address, Bytes, Count, Deadline, Seconds, Threads, Trusted};
+use super::values::{
+    Address, Bytes, Count, Deadline, ErrorDetails, IdReaches, Seconds, Threads, Trusted,
+};
 use crate::http::head::{FIELDS_MAX, HeadLimits};
 use crate::server::ListenAddr;
 use crate::{proxy, server};
@@ -100,6 +102,12 @@ pub fn settings(
                 .iter()
                 .map(|Trusted(proxy)| *proxy)
                 .collect(),
+            error_details: options
+                .error_details
+                .map_or(Default::default(), |ErrorDetails(audience)| audience),
+            request_id_to_client: options.request_id_to == Some(IdReaches::Client),
+            // A file that is not open yet: whoever starts the server opens it.
+            access: None,
         },
     })
 }

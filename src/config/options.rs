@@ -5,8 +5,8 @@
 
 use super::logs::{DateText, FileBytes, FileCount, LogForm, NameDate, RotateEvery, Switch};
 use super::values::{
-    Address, Bytes, Count, Deadline, HostPort, LogLevel, Seconds, Threads, Trusted, UserGroup,
-    WorkerCount,
+    AccessFormat, Address, Bytes, Count, Deadline, ErrorDetails, HostPort, IdReaches, Keep,
+    LogLevel, Seconds, Threads, Trusted, UserGroup, WorkerCount,
 };
 use std::path::PathBuf;
 
@@ -104,6 +104,16 @@ options! {
         "file that gets our process id and is removed when we end";
     user: Option<UserGroup> = "USER[:GROUP]", default "", otherwise "whoever starts us",
         "for root: who we and the workers become once the addresses are bound, by name or number";
+    access_log: Option<PathBuf> = "FILE|-", default "", otherwise "off",
+        "file that gets a line for each request when it has ended; - is standard output";
+    access_log_format: Option<AccessFormat> = "FORMAT", default "text", otherwise "",
+        "how the line looks: text and json hold all that is known, common and combined are those of Apache and nginx";
+    access_log_query: Option<Keep> = "keep|drop", default "keep", otherwise "",
+        "whether targets are logged with their query; of a sid in it four letters are shown, for who knows all of it can speak for its client";
+    error_details: Option<ErrorDetails> = "local|all|none", default "local", otherwise "",
+        "who sees in our own answers why, with the worker's last lines of stderr: who asks from this machine for this machine and through no proxy, everybody (for development), or nobody";
+    request_id_to: Option<IdReaches> = "worker|client", default "worker", otherwise "",
+        "how far X-Request-Id goes: to the worker and into our own answers, or into the worker's answers as well";
 
     ["Logs"]
     log_level: Option<LogLevel> = "LEVEL", default "info", otherwise "",

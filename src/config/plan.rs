@@ -12,10 +12,11 @@ use super::placement::{self, Wish};
 use super::programs::Search;
 use super::rights::{self, Rights};
 use super::scale::scale;
-use super::values::{Bytes, Count, HostPort, LogLevel, Seconds};
+use super::values::{AccessFormat, Bytes, Count, HostPort, Keep, LogLevel, Seconds};
 use crate::fleet::spec::{AppSpec, Launch, Watch};
 use crate::journal::date::DateFormat;
 use crate::journal::rotation::Rotation;
+use crate::proxy::access::Format;
 use crate::server::{self, ListenAddr};
 use crate::sys::identity;
 use std::ffi::{OsStr, OsString};
@@ -95,6 +96,16 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// Where ended requests are written to, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessPlan {
+    /// None: our standard output.
+    pub file: Option<PathBuf>,
+    pub format: Format,
+    /// Targets with their query.
+    pub query: bool,
+}
+
 /// Everything that `run` needs.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -113,6 +124,7 @@ pub struct Plan {
     pub dashboard: Option<String>,
     /// Holds the token with which the dashboard may change something.
     pub dashboard_token_file: Option<PathBuf>,
+    pub access_log: Option<AccessPlan>,
     pub address_file: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub log_level: log::LevelFilter,
@@ -376,6 +388,13 @@ fn finish(
         rights,
         dashboard_token_file: options.dashboard_token_file,
         dashboard: options.dashboard.map(|HostPort(address)| address),
+        access_log: options.access_log.map(|file| AccessPlan {
+            file: (file != Path::new("-")).then(|| machine.dir.join(file)),
+            format: options
+                .access_log_format
+                .map_or(Format::default(), |AccessFormat(format)| format),
+            query: options.access_log_query != Some(Keep::Drop),
+        }),
         address_file: options.address_file.map(|file| machine.dir.join(file)),
         pid_file: options.pid_file.map(|file| machine.dir.join(file)),
         log_level: options

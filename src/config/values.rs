@@ -3,6 +3,8 @@
 //! is a person with a command line in front of them.
 
 use crate::http::forwarded::TrustedProxy;
+use crate::proxy::Audience;
+use crate::proxy::access::Format;
 use crate::server::ListenAddr;
 use std::fmt;
 use std::net::IpAddr;
@@ -293,6 +295,84 @@ impl FromStr for LogLevel {
                 },
             ),
         }
+    }
+}
+
+/// One of a few words, each with what it means.
+fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*meaning);
+    }
+    let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    Err(match super::suggest::nearest(text, names.iter().copied()) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => format!("expected one of {}", names.join(", ")),
+    })
+}
+
+/// How lines of the access log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessFormat(pub Format);
+
+impl FromStr for AccessFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = [
+            ("text", Format::Text),
+            ("common", Format::Common),
+            ("combined", Format::Combined),
+            ("json", Format::Json),
+        ];
+        one_of(text, &words).map(AccessFormat)
+    }
+}
+
+/// Whether something stays or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    Keep,
+    Drop,
+}
+
+impl FromStr for Keep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        one_of(text, &[("keep", Keep::Keep), ("drop", Keep::Drop)])
+    }
+}
+
+/// Who sees why we answer instead of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorDetails(pub Audience);
+
+impl FromStr for ErrorDetails {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = [
+            ("local", Audience::Local),
+            ("all", Audience::All),
+            ("none", Audience::Nobody),
+        ];
+        one_of(text, &words).map(ErrorDetails)
+    }
+}
+
+/// How far the id of a request is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdReaches {
+    Worker,
+    Client,
+}
+
+impl FromStr for IdReaches {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = [("worker", IdReaches::Worker), ("client", IdReaches::Client)];
+        one_of(text, &words)
     }
 }
 

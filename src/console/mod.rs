@@ -13,6 +13,7 @@ mod top;
 use crate::admin::command::{
     Ask, Command, EXIT_FAILURE, EXIT_NO_INSTANCE, EXIT_USAGE, Pace, Refusal, Switch,
 };
+use crate::admin::requests::Requests;
 use crate::admin::{command, sessions::SessionCounts, status::Status};
 use crate::config::suggest::nearest;
 use connection::{Connection, Trouble};
@@ -412,6 +413,8 @@ impl Screen {
             "sessions" => {
                 serde_json::from_str::<SessionCounts>(line).map(|counts| screen::sessions(&counts))
             }
+            "requests" => serde_json::from_str::<Requests>(line)
+                .map(|requests| screen::requests(&requests, self.width(), self.colours)),
             "logs" => screen::log_line(line, self.colours),
             _ => screen::text(line, self.width()),
         };
@@ -456,7 +459,7 @@ mod tests {
         assert_eq!(question.run_dir, Some(PathBuf::from("/r")));
         assert!(question.json);
         assert!(
-            matches!(read_line("why --help"), Ok(Words::Help(text)) if text.contains("why [OPTIONS] SID"))
+            matches!(read_line("why --help"), Ok(Words::Help(text)) if text.contains("why [OPTIONS] SID|"))
         );
     }
 
@@ -466,7 +469,7 @@ mod tests {
             ("status --wacth", "did you mean --watch?"),
             ("status chat", "nothing can follow status"),
             ("logs a b", "`b` is too much"),
-            ("why", "why needs SID"),
+            ("why", "why needs SID|IP|REQUEST-ID"),
             ("status --colour", "see sidekeeper status --help"),
             ("status --run-dir", "--run-dir needs a value"),
             ("status --rundir x", "did you mean --run-dir?"),

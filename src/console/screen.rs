@@ -2,6 +2,7 @@
 
 use super::table::{Cell, Column, compose};
 use crate::admin::humane;
+use crate::admin::requests::{RequestLine, Requests};
 use crate::admin::sessions::SessionCounts;
 use crate::admin::status::{AppStatus, Status, WorkerLine};
 use crate::journal::harmless::harmless;
@@ -191,6 +192,56 @@ fn figure(value: f64) -> String {
         ..10.0 if value.fract() != 0.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
     }
+}
+
+const REQUEST_COLUMNS: [Column; 8] = [
+    column("AGE", true, 0),
+    column("PHASE", false, 0),
+    column("WORKER", false, 0),
+    column("WHY", false, 1),
+    column("CLIENT", false, 2),
+    column("REQUEST ID", false, 3),
+    column("METHOD", false, 0),
+    column("TARGET", false, 0),
+];
+
+/// `sidekeeper requests`.
+pub fn requests(told: &Requests, width: Option<usize>, colours: bool) -> String {
+    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned()).into();
+    let row = |request: &RequestLine| -> Vec<Cell> {
+        vec![
+            humane::span(request.age_ms).into(),
+            Cell {
+                colour: (request.phase == "waiting").then_some(YELLOW),
+                text: request.phase.clone(),
+            },
+            dash(&request.worker),
+            dash(&request.why),
+            request
+                .client
+                .clone()
+                .unwrap_or_else(|| "unix".to_owned())
+                .into(),
+            request.request_id.clone().into(),
+            request.method.clone().into(),
+            request.target.clone().into(),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = told.requests.iter().map(row).collect();
+    let mut text = match rows.is_empty() {
+        true => "no request is under way\n".to_owned(),
+        false => compose(&REQUEST_COLUMNS, &rows, width, colours),
+    };
+    if told.more > 0 {
+        text.push_str(&format!("{} younger ones are not shown\n", told.more));
+    }
+    if told.silent_threads > 0 {
+        let silent = told.silent_threads;
+        text.push_str(&format!(
+            "{silent} threads did not answer in time; theirs are not shown\n"
+        ));
+    }
+    text
 }
 
 /// `sidekeeper sessions`.

@@ -17,7 +17,7 @@ use crate::fleet::life::LifeKey;
 use crate::fleet::spec::LogSpec;
 use crate::gauges::WorkerGauges;
 use crate::journal::Journal;
-use crate::roster::Slot;
+use crate::roster::{Board, Slot};
 use crate::sys::epoll::Waker;
 use crossbeam_channel::Sender;
 pub use form::Speaker;
@@ -94,12 +94,13 @@ impl Logs {
     /// our own output.
     pub fn new(
         tails: Sender<Tail>,
+        board: Arc<Board>,
         print: bool,
         journal: Journal,
     ) -> io::Result<(Logs, LogsThread)> {
         let (commands, orders) = crossbeam_channel::unbounded();
         let waker = Arc::new(Waker::new()?);
-        let thread = LogsThread::new(Arc::clone(&waker), orders, tails, print, journal)?;
+        let thread = LogsThread::new(Arc::clone(&waker), orders, tails, board, print, journal)?;
         Ok((Logs { commands, waker }, thread))
     }
 

@@ -329,9 +329,13 @@ pub fn start(
     let (events, events_out) = unbounded();
     let (done_holder, done) = bounded(0);
     let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
-    let (logs, logs_thread) =
-        Logs::new(tails, settings.log_worker_output, settings.journal.clone())
-            .map_err(resources)?;
+    let (logs, logs_thread) = Logs::new(
+        tails,
+        Arc::clone(&board),
+        settings.log_worker_output,
+        settings.journal.clone(),
+    )
+    .map_err(resources)?;
     // It has to end workers of other users too.
     identity::pass_capabilities_on(true);
     let guard = Guard::start(&settings.executable).map_err(resources);

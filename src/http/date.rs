@@ -46,6 +46,11 @@ impl Date {
         Date(text)
     }
 
+    /// As in the example above.
+    pub fn text(&self) -> &[u8; 29] {
+        &self.0
+    }
+
     pub(super) fn push_field(&self, out: &mut Vec<u8>) {
         super::field::push_field(out, b"Date", &self.0);
     }

@@ -20,6 +20,15 @@ pub enum Known {
     Hop,
     /// Says who the client is: written by us, never believed from a client.
     Ours,
+    /// `X-Sidekeeper-`: between us and a worker, in neither direction any further.
+    Private,
+    /// `X-Request-Id`: written by us; a client's is believed only if we are told to.
+    RequestId,
+    Accept,
+    Referer,
+    UserAgent,
+    /// The message has come through another intermediary.
+    Via,
     Other,
 }
 
@@ -28,15 +37,19 @@ pub fn known(name: &[u8]) -> Known {
     let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
     match name.len() {
         2 if is("te") => Known::Hop,
+        3 if is("via") => Known::Via,
         4 if is("host") => Known::Host,
         4 if is("date") => Known::Date,
         6 if is("expect") => Known::Expect,
+        6 if is("accept") => Known::Accept,
         7 if is("upgrade") => Known::Upgrade,
+        7 if is("referer") => Known::Referer,
         // All trailers are discarded on the way (see `framing`), so announcing them is too.
         7 if is("trailer") => Known::Hop,
         9 if is("forwarded") => Known::Ours,
         10 if is("connection") => Known::Connection,
         10 if is("keep-alive") => Known::Hop,
+        10 if is("user-agent") => Known::UserAgent,
         12 if is("max-forwards") => Known::MaxForwards,
         14 if is("content-length") => Known::ContentLength,
         // RFC 7540 3.2.1: belongs to an h2c upgrade, which is never passed on.
@@ -47,14 +60,13 @@ pub fn known(name: &[u8]) -> Known {
         18 if is("proxy-authenticate") => Known::Hop,
         19 if is("proxy-authorization") => Known::Hop,
         25 if is("proxy-authentication-info") => Known::Hop,
-        _ if is_ours(name) => Known::Ours,
-        _ => Known::Other,
+        _ => between_hops(name),
     }
 }
 
-/// The names by which workers learn of the client. CGI and WSGI turn `-` and `_` into the same
-/// variable, so a forged `X_Forwarded_For` must not pass either.
-fn is_ours(name: &[u8]) -> bool {
+/// The names by which workers learn of the client and of the request. CGI and WSGI turn `-` and `_`
+/// into the same variable, so a forged `X_Forwarded_For` must not pass either.
+fn between_hops(name: &[u8]) -> Known {
     let begins = |text: &str| {
         name.len() >= text.len()
             && name.iter().zip(text.as_bytes()).all(|(byte, wanted)| {
@@ -62,10 +74,17 @@ fn is_ours(name: &[u8]) -> bool {
                 byte.eq_ignore_ascii_case(wanted)
             })
     };
-    matches!(name, [b'x' | b'X', b'-' | b'_', ..])
-        && (begins("x-forwarded-")
-            || begins("x-sidekeeper-")
-            || (name.len() == 9 && begins("x-real-ip")))
+    match name {
+        [b'x' | b'X', b'-' | b'_', ..] => {}
+        _ => return Known::Other,
+    }
+    match name.len() {
+        9 if begins("x-real-ip") => Known::Ours,
+        12 if begins("x-request-id") => Known::RequestId,
+        _ if begins("x-forwarded-") => Known::Ours,
+        _ if begins("x-sidekeeper-") => Known::Private,
+        _ => Known::Other,
+    }
 }
 
 /// A set of positions in a head's fields.
@@ -246,8 +265,16 @@ mod tests {
             ("X-Forwarded-For", Known::Ours),
             ("X_Forwarded-For", Known::Ours),
             ("x-forwarded-anything", Known::Ours),
-            ("X-Sidekeeper-Client", Known::Ours),
-            ("X-Sidekeeper_Client", Known::Ours),
+            ("X-Sidekeeper-Client", Known::Private),
+            ("X-Sidekeeper_Client", Known::Private),
+            ("X-Request-ID", Known::RequestId),
+            ("x_request_id", Known::RequestId),
+            ("X-Request-Ids", Known::Other),
+            ("accept", Known::Accept),
+            ("Accept-Encoding", Known::Other),
+            ("REFERER", Known::Referer),
+            ("User-Agent", Known::UserAgent),
+            ("via", Known::Via),
             ("X-Forward", Known::Other),
             ("X", Known::Other),
             ("", Known::Other),

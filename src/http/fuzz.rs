@@ -143,7 +143,7 @@ fn what_is_forwarded_reads_as_what_was_decided() {
         };
         accepted += 1;
         out.clear();
-        request.write_for_worker(&mut out, &from);
+        request.write_for_worker(&mut out, &from, b"");
         let (start, lines) = lines(&out);
         let target = match request.query {
             Some(query) => format!("{}?{query}", request.path),

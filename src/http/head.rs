@@ -1,7 +1,8 @@
 //! Request heads and response heads: the door to what the files `request` and `response` do, and
-//! what both have in common, which is limits, versions and the storage for fields.
+//! what both have in common: limits, versions, the storage for fields, and how pieces are written.
 
-pub use super::request::{ClientSide, Method, Request, read_request};
+pub use super::field::{push, push_decimal};
+pub use super::request::{ClientSide, Method, Request, push_ip, read_request};
 pub use super::response::{Asked, Delivery, Response, add_field, read_response};
 
 use std::mem::MaybeUninit;

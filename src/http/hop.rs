@@ -87,6 +87,12 @@ impl Hop {
             | Known::MaxForwards
             | Known::Date
             | Known::Ours
+            | Known::Private
+            | Known::RequestId
+            | Known::Accept
+            | Known::Referer
+            | Known::UserAgent
+            | Known::Via
             | Known::Other => {}
         }
         Ok(())

@@ -13,6 +13,8 @@ pub mod framing;
 pub mod head;
 mod hop;
 mod host;
+pub mod id;
+mod page;
 mod refusal;
 pub mod reply;
 mod request;

@@ -1,14 +1,15 @@
-//! The answers we give ourselves: complete, small, and silent about our insides.
-//!
-//! Each is one sentence of plain text with its length. Why it was given belongs into the log.
+//! The answers we give ourselves: complete, small, and silent about our insides. What they say, and
+//! in which form, is the page's (`page`); why they are given belongs into the log.
 
 use super::date::Date;
-use super::field::push_decimal;
+use super::field::{push_decimal, push_field};
 use super::head::{Method, Version};
+use super::page::{self, Words};
+pub use super::page::{Details, Form};
 
 /// One answer of ours.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
+pub struct Answer<'a> {
     pub status: u16,
     /// The connection closes after it, and the answer says so.
     pub close: bool,
@@ -20,6 +21,11 @@ pub struct Answer {
     pub version: Version,
     /// RFC 9110 6.6.1 obliges whoever answers 4xx and has a clock to send one.
     pub date: Option<Date>,
+    /// Empty: it never got one.
+    pub request_id: &'a [u8],
+    pub form: Form,
+    /// For the operator alone.
+    pub details: Option<&'a Details>,
 }
 
 /// Appends the whole answer.
@@ -51,23 +57,28 @@ pub fn write_final_recipient(out: &mut Vec<u8>, method: &Method, answer: &Answer
 }
 
 fn write_with(out: &mut Vec<u8>, answer: &Answer, fields: &[u8]) {
-    let phrase = reason_phrase(answer.status).as_bytes();
-    let sentence = sentence(answer.status).as_bytes();
     write_status_line(out, answer.status);
     // RFC 9110 8.6: neither a length nor a body in 1xx, 204 and 304.
     let bodyless = matches!(answer.status, 100..200 | 204 | 304);
+    let mut body = String::new();
     if !bodyless {
-        write_content(out, b"text/plain", phrase.len() + 2 + sentence.len() + 1);
+        body = Words {
+            status: answer.status,
+            request_id: std::str::from_utf8(answer.request_id).unwrap_or_default(),
+            details: answer.details,
+        }
+        .body(answer.form);
+        write_content(out, answer.form.content_type(), body.len());
         // What went wrong now may be right a moment later.
         out.extend_from_slice(b"Cache-Control: no-store\r\n");
+        if answer.form == Form::Html {
+            out.extend_from_slice(page::POLICY);
+        }
     }
     out.extend_from_slice(fields);
     write_end(out, answer);
-    if !answer.head && !bodyless {
-        out.extend_from_slice(phrase);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(sentence);
-        out.push(b'\n');
+    if !answer.head {
+        out.extend_from_slice(body.as_bytes());
     }
 }
 
@@ -100,6 +111,9 @@ fn write_content(out: &mut Vec<u8>, kind: &[u8], length: usize) {
 
 /// What the heads of all answers end with.
 fn write_end(out: &mut Vec<u8>, answer: &Answer) {
+    if !answer.request_id.is_empty() {
+        push_field(out, b"X-Request-Id", answer.request_id);
+    }
     if let Some(secs) = answer.retry_after {
         out.extend_from_slice(b"Retry-After: ");
         push_decimal(out, u64::from(secs));
@@ -152,35 +166,11 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// What a person is told.
-fn sentence(status: u16) -> &'static str {
-    match status {
-        200 => "the methods that may be asked for are listed in Allow.",
-        400 => "the request is malformed.",
-        403 => "the request is not allowed.",
-        404 => "nothing is served here.",
-        405 => "this method is not served here.",
-        408 => "the request took too long to arrive.",
-        411 => "the request must say how long its body is.",
-        413 => "the body of the request is too large.",
-        414 => "the address in the request is too long.",
-        417 => "the request expects what cannot be met.",
-        429 => "too many requests; try again later.",
-        431 => "the head of the request is too large.",
-        501 => "the request needs something that is not implemented here.",
-        502 => "the application did not answer properly.",
-        503 => "the application cannot take the request now; try again soon.",
-        504 => "the application did not answer in time.",
-        505 => "this version of HTTP is not spoken here.",
-        _ => "the request cannot be served.",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(status: u16) -> Answer {
+    fn answer(status: u16) -> Answer<'static> {
         Answer {
             status,
             close: false,
@@ -188,6 +178,9 @@ mod tests {
             retry_after: None,
             version: Version::Http11,
             date: None,
+            request_id: b"",
+            form: Form::Plain,
+            details: None,
         }
     }
 
@@ -201,7 +194,7 @@ mod tests {
     fn answers_are_complete() {
         assert_eq!(
             text(&answer(400)),
-            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 39\r\n\
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 39\r\n\
              Cache-Control: no-store\r\n\r\nBad Request: the request is malformed.\n"
         );
         assert_eq!(
@@ -212,7 +205,7 @@ mod tests {
                 date: Some(Date::from_unix_secs(0)),
                 ..answer(503)
             }),
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Content-Length: 82\r\nCache-Control: no-store\r\nRetry-After: 2\r\n\
              Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: close\r\n\r\n"
         );
@@ -232,12 +225,24 @@ mod tests {
             200, 400, 403, 404, 405, 408, 411, 413, 414, 417, 421, 429, 431, 500, 501, 502, 503,
             504, 505, 599,
         ] {
-            let text = text(&answer(status));
-            let (head, body) = text.split_once("\r\n\r\n").expect("a blank line");
-            assert!(
-                head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
-                "{text}"
-            );
+            for form in [Form::Plain, Form::Html, Form::Json] {
+                let answer = Answer {
+                    form,
+                    request_id: b"an-id",
+                    ..answer(status)
+                };
+                let text = text(&answer);
+                let (head, body) = text.split_once("\r\n\r\n").expect("a blank line");
+                let length = format!("\r\nContent-Length: {}\r\n", body.len());
+                assert!(head.contains(&length), "{text}");
+                assert!(head.contains("\r\nX-Request-Id: an-id"), "{text}");
+                assert!(body.contains("an-id"), "{text}");
+                let to_head = self::text(&Answer {
+                    head: true,
+                    ..answer
+                });
+                assert_eq!(to_head, format!("{head}\r\n\r\n"));
+            }
         }
     }
 

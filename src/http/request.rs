@@ -14,7 +14,7 @@ use super::scan::{Broken, scan};
 use super::target;
 use httparse::Header;
 
-pub use forward::ClientSide;
+pub use forward::{ClientSide, push_ip};
 
 mod forward;
 
@@ -89,10 +89,24 @@ pub struct Request<'f, 'b> {
     /// TRACE or OPTIONS with `Max-Forwards: 0` must not be forwarded (RFC 9110 7.6.2); answer
     /// with `reply::write_final_recipient`.
     pub ends_here: bool,
+    pub said: Said<'b>,
     fields: &'f [Header<'b>],
     withheld: FieldSet,
     /// What is left of `Max-Forwards` for the worker.
     max_forwards: Option<u64>,
+}
+
+/// What a client says of itself and of what it wants; nothing depends on it but what it is told and
+/// what is logged. Empty where it says nothing; the last one where it says it twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said<'b> {
+    pub accept: &'b [u8],
+    pub referer: &'b [u8],
+    pub user_agent: &'b [u8],
+    /// `X-Request-Id`, if there is exactly one.
+    pub request_id: Option<&'b [u8]>,
+    /// Another proxy says that it has passed the request on.
+    pub forwarded: bool,
 }
 
 /// Reads the head at the beginning of `bytes`. `Ok(None)`: incomplete, and acceptable so far.
@@ -236,6 +250,7 @@ fn decide<'f, 'b>(
     let mut host = None;
     let mut expects_continue = false;
     let mut max_forwards = None;
+    let (mut said, mut ids_seen) = (Said::default(), false);
     let counts_forwards = matches!(method, Method::Trace | Method::Options);
     for (index, known, value) in each(fields) {
         hop.take(index, known, value)?;
@@ -266,7 +281,21 @@ fn decide<'f, 'b>(
                     return Err(Refusal::MaxForwards);
                 }
             }
-            Known::Ours => hop.withheld.insert(index),
+            Known::Ours => {
+                hop.withheld.insert(index);
+                said.forwarded = true;
+            }
+            Known::Private => hop.withheld.insert(index),
+            Known::RequestId => {
+                hop.withheld.insert(index);
+                // Two of them contradict each other.
+                said.request_id = (!ids_seen).then_some(value);
+                ids_seen = true;
+            }
+            Known::Via => said.forwarded = true,
+            Known::Accept => said.accept = value,
+            Known::Referer => said.referer = value,
+            Known::UserAgent => said.user_agent = value,
             Known::ContentLength
             | Known::TransferEncoding
             | Known::Connection
@@ -312,6 +341,7 @@ fn decide<'f, 'b>(
         // RFC 9110 10.1.1: ignored in HTTP/1.0, and there is nothing to wait with without a body.
         expects_continue: expects_continue && http11 && !bodyless,
         ends_here: max_forwards == Some(0),
+        said,
         fields,
         withheld: hop.withheld,
         max_forwards: max_forwards.map(|number| number.saturating_sub(1)),

@@ -117,6 +117,8 @@ pub struct Response<'f, 'b> {
     /// Of HEAD and 304: what a GET would have had (RFC 9110 8.6).
     shown_length: Option<u64>,
     has_date: bool,
+    /// It has an `X-Request-Id` of its own.
+    pub names_itself: bool,
     /// 426 that asks for a WebSocket must say so (RFC 9110 15.5.22).
     asks_for_websocket: bool,
 }
@@ -174,11 +176,28 @@ fn decide<'f, 'b>(
     asked: Asked,
 ) -> Result<Response<'f, 'b>, Fault> {
     let mut hop = Hop::default();
-    let mut date = None;
+    let (mut date, mut names_itself) = (None, false);
     for (index, known, value) in each(fields) {
         hop.take(index, known, value)?;
-        if known == Known::Date {
-            date = Some(index);
+        match known {
+            Known::Date => date = Some(index),
+            // Between a worker and us; no client is to see it, and none to be told by it.
+            Known::Private => hop.withheld.insert(index),
+            Known::RequestId => names_itself = true,
+            Known::Host
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Connection
+            | Known::Upgrade
+            | Known::Expect
+            | Known::MaxForwards
+            | Known::Hop
+            | Known::Ours
+            | Known::Accept
+            | Known::Referer
+            | Known::UserAgent
+            | Known::Via
+            | Known::Other => {}
         }
     }
     hop.finish(fields)?;
@@ -222,6 +241,7 @@ fn decide<'f, 'b>(
         fields,
         withheld: hop.withheld,
         shown_length: hop.length.filter(|_| !unframed),
+        names_itself,
         has_date: date.is_some_and(|index| !hop.withheld.contains(index)),
         asks_for_websocket: status == 426 && hop.websocket,
     })
@@ -242,9 +262,9 @@ pub struct Delivery {
 }
 
 /// Adds a field to a head that has been written whole.
-pub fn add_field(head: &mut Vec<u8>, name: &str, value: &str) {
+pub fn add_field(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     head.truncate(head.len().saturating_sub(2));
-    super::field::push_field(head, name.as_bytes(), value.as_bytes());
+    super::field::push_field(head, name, value);
     head.extend_from_slice(b"\r\n");
 }
 

@@ -18,12 +18,15 @@ mod upload;
 
 use self::asleep::Queued;
 use super::learn::Lesson;
-use super::own::Own;
+use super::own::{Own, Told};
+use super::record::{End, Record};
 use super::slab::Id;
-use super::{Client, CloseReason, Context, HandOff, Outcome};
+use super::{Audience, Client, CloseReason, Context, Farewell, HandOff, Outcome, head_bytes};
 use crate::http::forwarded;
 use crate::http::framing::{Decoder, Framing};
-use crate::http::head::{Asked, ClientSide, Method, Request, Version};
+use crate::http::head::{Asked, ClientSide, Method, Request};
+use crate::http::reply::{Details, Form};
+use crate::roster::traffic::Stage;
 use crate::roster::{Looks, Slot};
 use log::{debug, warn};
 use std::net::SocketAddr;
@@ -35,16 +38,14 @@ use std::time::Duration;
 pub struct Exchange {
     /// Whose connection it is, and who sent the request.
     from: ClientSide,
-    version: Version,
+    record: Record,
     asked: Asked,
     /// Why the connection ends with this exchange; None: it may carry another one.
     last: Option<CloseReason>,
     upload: Upload,
     answer: AnswerState,
     upstream: Option<Id>,
-    /// The slot that was asked, for the log and for a second try elsewhere.
-    slot: Option<Slot>,
-    /// A session binds the request to that slot.
+    /// A session binds the request to the slot that was asked.
     bound: bool,
     /// With a session, a request of this method is a poll, which is held until there is something to
     /// say.
@@ -75,8 +76,6 @@ pub struct Exchange {
     answer_timeout: Duration,
     /// Bytes of the request's body; 0: any.
     body_bytes_max: u64,
-    /// When the request's head was complete, microseconds.
-    began_us: u64,
     /// When a byte last moved.
     progress_ms: u64,
 }
@@ -119,7 +118,7 @@ impl Default for Exchange {
     fn default() -> Self {
         Exchange {
             from: ClientSide::direct(None),
-            version: Version::Http11,
+            record: Record::default(),
             asked: Asked {
                 head: false,
                 upgrade: false,
@@ -128,7 +127,6 @@ impl Default for Exchange {
             upload: Upload::Done,
             answer: AnswerState::Awaited,
             upstream: None,
-            slot: None,
             bound: false,
             get: false,
             affinity: None,
@@ -146,7 +144,6 @@ impl Default for Exchange {
             slow: false,
             answer_timeout: Duration::ZERO,
             body_bytes_max: 0,
-            began_us: 0,
             progress_ms: 0,
         }
     }
@@ -168,6 +165,8 @@ impl Exchange {
     ) -> Box<Exchange> {
         let mut exchange = ctx.spare.pop().unwrap_or_default();
         exchange.reset(ctx, client.peer(), request, last);
+        let record = &mut exchange.record;
+        record.begin(&mut ctx.ids, ctx.now_us, &exchange.from, request);
         let bodyless = matches!(exchange.upload, Upload::Done);
         if let Err(own) = exchange.send_request(ctx, client, request, bytes) {
             // What came behind a request without a body is the next request, whoever answers this
@@ -192,11 +191,12 @@ impl Exchange {
             std::mem::take(&mut self.kept),
             std::mem::take(&mut self.partial),
         );
+        let record = std::mem::take(&mut self.record);
         kept.clear();
         partial.clear();
         *self = Exchange {
             from: forwarded::client_side(&ctx.settings.trusted_proxies, peer, request),
-            version: request.version,
+            record,
             asked: Asked {
                 head: matches!(request.method, Method::Head),
                 upgrade: request.websocket,
@@ -215,7 +215,6 @@ impl Exchange {
             get: matches!(request.method, Method::Get),
             answer_timeout: ctx.settings.answer_timeout,
             body_bytes_max: ctx.settings.body_bytes_max,
-            began_us: ctx.now_us,
             progress_ms: ctx.now_ms,
             kept,
             partial,
@@ -225,7 +224,11 @@ impl Exchange {
 
     /// Moves what is ready, in both directions, until nothing is or others want their turn.
     pub fn drive(&mut self, ctx: &mut Context, client: &mut Client) -> Outcome {
-        if let Some(hand_off) = self.hand_off.take() {
+        if let Some(mut hand_off) = self.hand_off.take() {
+            let mut record = std::mem::take(&mut self.record);
+            record.end = End::HandedOff;
+            ctx.recent.push(&record, ctx.now_us);
+            hand_off.farewell = Farewell::new(ctx, record);
             return Outcome::HandOff(hand_off);
         }
         let mut input = std::mem::take(&mut ctx.input);
@@ -273,7 +276,10 @@ impl Exchange {
         }
     }
 
-    fn finish(&self, client: &Client) -> Outcome {
+    fn finish(&mut self, client: &Client) -> Outcome {
+        if self.record.end == End::Open {
+            self.record.end = End::Completed;
+        }
         let silent = client.unread.is_empty() && !client.intake.readable;
         match (&self.upload, self.last) {
             (Upload::Done, None) => Outcome::Done,
@@ -308,10 +314,11 @@ impl Exchange {
     fn answer_ourselves(&mut self, ctx: &mut Context, client: &mut Client, own: Own) {
         if own.status() >= 500 {
             warn!(
-                "{}: {}: {}",
+                "{}: {}: {} (request {})",
                 self.worker_name(ctx),
                 own.status(),
-                own.reason()
+                own.reason(),
+                String::from_utf8_lossy(self.record.id_text())
             );
         } else {
             debug!("{}: {}", own.status(), own.reason());
@@ -334,13 +341,55 @@ impl Exchange {
         self.waiting = None;
         self.queued = None;
         self.answer = AnswerState::Complete;
+        self.record.end = End::Own(own);
+        self.record.status = own.status();
+        let details = self.details(ctx, own);
+        let told = Told {
+            request_id: self.record.id_text(),
+            form: Form::wanted(self.record.accept()),
+            details: details.as_ref(),
+        };
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
-        own.write(&mut output, &self.delivery(ctx, self.last.is_some()));
-        if client.send(&output).is_err() {
+        own.write(&mut output, &self.delivery(ctx, self.last.is_some()), told);
+        self.record.head_out += head_bytes(&output);
+        if self.deliver(client, &output).is_err() {
             client.gone = true;
         }
         ctx.output = output;
+    }
+
+    /// What the operator is told beside the status, if the client is one.
+    fn details(&self, ctx: &Context, own: Own) -> Option<Details> {
+        match ctx.settings.error_details {
+            Audience::All => {}
+            Audience::Local if self.record.local => {}
+            Audience::Local | Audience::Nobody => return None,
+        }
+        let mut stderr = Vec::new();
+        let slots = self.record.slot.into_iter();
+        if own.status() >= 500 {
+            let words = ctx.router.last_words();
+            let all = ctx.router.roster().apps.get(self.record.app?);
+            let others = all.into_iter().flat_map(|app| &app.workers).map(|w| w.slot);
+            // Where none was up to be asked, any of them may have said why.
+            let mut found = slots.chain(others).map(|slot| words.of(slot));
+            stderr = found.find(|lines| !lines.is_empty()).unwrap_or_default();
+        }
+        Some(Details {
+            worker: match self.record.slot {
+                Some(_) => self.worker_name(ctx),
+                None => String::new(),
+            },
+            reason: own.reason().to_owned(),
+            stderr,
+        })
+    }
+
+    /// Sends to the client, and counts.
+    fn deliver(&mut self, client: &mut Client, bytes: &[u8]) -> std::io::Result<usize> {
+        self.record.bytes_out += bytes.len() as u64;
+        client.send(bytes)
     }
 
     fn drop_upstream(&mut self, ctx: &mut Context) {
@@ -360,19 +409,39 @@ impl Exchange {
             returning.left(self.looks, slot, life, ctx.now_ms);
         }
         self.drop_upstream(ctx);
+        if self.record.end == End::Open {
+            self.record.end = End::Cut(reason);
+        }
         Outcome::Abort(reason)
     }
 
-    /// Ends the exchange from outside: the connection is being closed.
-    pub fn cancel(&mut self, ctx: &mut Context) {
+    /// What is known of the request.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What the request waits for.
+    pub fn stage(&self) -> Stage {
+        match self.answer {
+            AnswerState::Awaited if self.upstream.is_some() => Stage::Sent,
+            AnswerState::Awaited => Stage::Waiting,
+            AnswerState::Body { .. } | AnswerState::Complete => Stage::Answering,
+        }
+    }
+
+    /// The exchange is over, one way or the other.
+    pub fn end(&mut self, ctx: &mut Context, client: &Client) {
         self.queued = None;
         self.drop_upstream(ctx);
+        let untaken = client.outbox.len() as u64;
+        self.record.bytes_out = self.record.bytes_out.saturating_sub(untaken);
+        ctx.note(&self.record);
     }
 
     /// `app.instance` of the worker that was asked, for the log.
     fn worker_name(&self, ctx: &Context) -> String {
         let roster = ctx.router.roster();
-        match self.slot.and_then(|slot| roster.find(slot)) {
+        match self.record.slot.and_then(|slot| roster.find(slot)) {
             Some((app, worker)) => format!("{}.{}", app.name, worker.instance),
             None => "no worker".to_owned(),
         }

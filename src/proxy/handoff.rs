@@ -5,7 +5,7 @@
 //! worker dies, refuses or does not answer in time, the connection begins anew with the same bytes
 //! and is relayed: to another worker, or to the one that owns its session.
 
-use super::Client;
+use super::{Client, End, Farewell};
 use crate::roster::{Door, Looks, Offer, Slot, Verdict};
 use crate::sys::socket;
 use std::fmt;
@@ -22,6 +22,7 @@ pub struct HandOff {
     pub head: Vec<u8>,
     /// What the client has sent, for the case that the worker does not take it.
     pub original: Vec<u8>,
+    pub farewell: Farewell,
 }
 
 impl fmt::Debug for HandOff {
@@ -57,6 +58,7 @@ impl HandOff {
             door,
             head,
             original,
+            mut farewell,
         } = self;
         let address = client.peer();
         // libuv expects it, and does not see to it for descriptors that it is sent.
@@ -66,7 +68,10 @@ impl HandOff {
             looks,
             head,
             answer: Box::new(move |verdict| match verdict {
-                Verdict::Taken => drop(kept),
+                Verdict::Taken => {
+                    farewell.tell(End::HandedOff);
+                    drop(kept);
+                }
                 Verdict::Back(socket) => back(NotTaken {
                     socket,
                     address,

@@ -1,6 +1,7 @@
 //! The data plane: carries exchanges and tunnels between clients and workers. Runs on the pool
 //! threads, which never wait: everything here reads and writes what is ready and returns.
 
+pub mod access;
 pub mod client;
 pub mod exchange;
 pub mod handoff;
@@ -8,6 +9,8 @@ mod intake;
 mod learn;
 mod outbox;
 mod own;
+pub mod recent;
+pub mod record;
 pub mod slab;
 pub mod tunnel;
 pub mod upstream;
@@ -16,7 +19,8 @@ pub use client::Client;
 pub use exchange::Exchange;
 pub use handoff::HandOff;
 pub use outbox::Outbox;
-pub use own::Own;
+pub use own::{Own, Told};
+pub use record::{End, Farewell, Record};
 pub use tunnel::Tunnel;
 
 use crate::gauges::FrontGauges;
@@ -26,6 +30,9 @@ use crate::http::head::HeadLimits;
 use crate::roster::{Drain, Slot};
 use crate::route::Router;
 use crate::sys::epoll::Epoll;
+use access::{AccessLog, Names, Wall};
+use recent::Recent;
+use record::Ids;
 use std::sync::Arc;
 use std::time::Duration;
 use upstream::Upstreams;
@@ -61,6 +68,22 @@ pub struct Settings {
     pub tunnels_max: u32,
     /// Proxies in front of us whose word about the client is taken.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// Who is told why we answer instead of a worker.
+    pub error_details: Audience,
+    /// Workers' answers carry the id as well.
+    pub request_id_to_client: bool,
+    /// Where ended requests are written to.
+    pub access: Option<AccessLog>,
+}
+
+/// Who gets the details of our own answers: the reason, and the worker's last lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Who asks from this machine, and not for somebody else.
+    #[default]
+    Local,
+    All,
+    Nobody,
 }
 
 /// What a pool thread owns and lends to all that it drives.
@@ -79,8 +102,14 @@ pub struct Context {
     pub now_us: u64,
     /// The number of this pool thread.
     pub thread: usize,
-    /// The date of answers; a new one each second.
+    pub ids: Ids,
+    /// What time it is elsewhere, and the date of answers; looked at anew each second.
+    pub wall: Wall,
     pub date: Date,
+    /// Requests that have ended.
+    pub recent: Recent,
+    /// Where lines of the access log are composed.
+    pub line: Vec<u8>,
     /// Where reads go. Taken out while its bytes are looked at, and put back.
     pub input: Box<[u8]>,
     /// Where heads are composed.
@@ -108,6 +137,18 @@ impl Context {
             self.spare.push(exchange);
         }
     }
+
+    /// A request has ended: remembers it, and writes its line.
+    pub fn note(&mut self, record: &Record) {
+        if record.is_empty() {
+            return;
+        }
+        self.recent.push(record, self.now_us);
+        if let Some(log) = &self.settings.access {
+            let names = Names::of(self.router.roster(), record);
+            log.write(&mut self.line, &mut self.wall, record, names, self.now_us);
+        }
+    }
 }
 
 /// How much one read takes. Large enough that a MiB costs few calls, small enough for the cache.
@@ -119,6 +160,13 @@ pub fn deadline_ms(from_ms: u64, timeout: Duration) -> u64 {
         return u64::MAX;
     }
     from_ms.saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// How much of an answer of ours is its head.
+pub fn head_bytes(answer: &[u8]) -> u64 {
+    const END: &[u8] = b"\r\n\r\n";
+    let end = answer.windows(END.len()).position(|bytes| bytes == END);
+    end.map_or(0, |at| (at + END.len()) as u64)
 }
 
 /// What became of something that was driven. The connection does what it says; nothing else
@@ -163,7 +211,9 @@ pub enum CloseReason {
     UntilClose,
     /// The connection carried as many requests as it may.
     RequestsMax,
-    /// The worker broke the exchange after the answer had begun.
+    /// The worker closed in the middle of its answer.
+    WorkerDied,
+    /// The worker said what cannot be passed on after the answer had begun.
     WorkerBroke,
     /// No request came in time.
     KeepaliveTimeout,
@@ -181,4 +231,29 @@ pub enum CloseReason {
     Shutdown,
     /// The system ran out of something.
     System,
+}
+
+impl CloseReason {
+    /// For the access log, where it says why something was cut.
+    pub fn word(self) -> &'static str {
+        match self {
+            CloseReason::ClientAsked
+            | CloseReason::ClientClosed
+            | CloseReason::AnsweredEarly
+            | CloseReason::UntilClose
+            | CloseReason::RequestsMax => "closed",
+            CloseReason::ClientLeft => "client-left",
+            CloseReason::Refused => "refused:body",
+            CloseReason::WorkerDied => "worker-died",
+            CloseReason::WorkerBroke => "worker-broke",
+            CloseReason::KeepaliveTimeout => "timeout:keepalive",
+            CloseReason::WriteTimeout => "timeout:write",
+            CloseReason::AnswerTimeout => "timeout:answer",
+            CloseReason::WorkerLeaves => "worker-leaves",
+            CloseReason::TunnelIdle => "timeout:tunnel",
+            CloseReason::TunnelEnded => "tunnel-ended",
+            CloseReason::Shutdown => "shutdown",
+            CloseReason::System => "out-of-resources",
+        }
+    }
 }

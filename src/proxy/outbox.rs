@@ -23,6 +23,12 @@ impl Outbox {
         self.0.is_none()
     }
 
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        let kept = self.0.as_ref();
+        kept.map_or(0, |kept| kept.bytes.len().saturating_sub(kept.sent))
+    }
+
     /// Sends `bytes`, or as much as fits, and keeps the rest. Returns how many were sent now.
     pub fn send(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         if let Some(kept) = &mut self.0 {

@@ -1,7 +1,7 @@
 //! The answers that the proxy gives itself, in one place: which status, which words in the log.
 
 use crate::http::head::{Delivery, Method};
-use crate::http::reply::{self, Answer};
+use crate::http::reply::{self, Answer, Details, Form};
 
 /// An answer of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,24 @@ pub enum Own {
     BodyTooLarge,
     /// The request's body stopped coming.
     BodyTooSlow,
-    /// The worker broke the exchange before the answer began.
+    /// The worker said what cannot be passed on before the answer began.
     WorkerBroke(&'static str),
+    /// The worker closed the connection before it had answered.
+    WorkerDied,
     /// The worker did not answer in time.
     WorkerSilent,
     /// An engine.io session whose worker is gone. `upgrade`: asked for by a WebSocket upgrade.
     SessionGone { upgrade: bool },
+}
+
+/// Who is told, and how much.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// Empty: the request has none.
+    pub request_id: &'a [u8],
+    pub form: Form,
+    /// For the operator alone.
+    pub details: Option<&'a Details>,
 }
 
 /// Seconds after which a client may well try again: a worker needs about that long to start.
@@ -56,9 +68,30 @@ impl Own {
             | Own::TunnelsMax => 503,
             Own::BodyTooLarge => 413,
             Own::HeadTooSlow | Own::BodyTooSlow => 408,
-            Own::WorkerBroke(_) => 502,
+            Own::WorkerBroke(_) | Own::WorkerDied => 502,
             Own::WorkerSilent => 504,
             Own::SessionGone { .. } => 400,
+        }
+    }
+
+    /// For the access log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Own::Refused(..) => "refused:request",
+            Own::FinalRecipient { .. } => "answered:max-forwards",
+            Own::NoApp => "refused:no-app",
+            Own::NoWorker => "refused:no-worker",
+            Own::ConnectionsMax => "refused:connections",
+            Own::TunnelsMax => "refused:tunnels",
+            Own::BodyTooLarge => "refused:body",
+            Own::SessionGone { .. } => "refused:session-gone",
+            Own::HeadTooSlow => "timeout:head",
+            Own::BodyTooSlow => "timeout:body",
+            Own::Full | Own::NotWoken => "timeout:queue",
+            Own::AsleepMax => "refused:asleep",
+            Own::WorkerSilent => "timeout:answer",
+            Own::WorkerBroke(_) => "worker-broke",
+            Own::WorkerDied => "worker-died",
         }
     }
 
@@ -66,6 +99,7 @@ impl Own {
     pub fn reason(self) -> &'static str {
         match self {
             Own::Refused(_, reason) | Own::WorkerBroke(reason) => reason,
+            Own::WorkerDied => "the worker closed before it answered",
             Own::HeadTooSlow => "the head took longer than --head-timeout",
             Own::FinalRecipient { .. } => "Max-Forwards is 0",
             Own::NoApp => "no app has this route",
@@ -85,7 +119,7 @@ impl Own {
     }
 
     /// Writes the whole answer.
-    pub fn write(self, out: &mut Vec<u8>, how: &Delivery) {
+    pub fn write(self, out: &mut Vec<u8>, how: &Delivery, to: Told<'_>) {
         let answer = |retry_after| Answer {
             status: self.status(),
             close: how.close,
@@ -93,6 +127,9 @@ impl Own {
             retry_after,
             version: how.version,
             date: how.date,
+            request_id: to.request_id,
+            form: to.form,
+            details: to.details,
         };
         match self {
             Own::SessionGone { upgrade } => {
@@ -118,6 +155,7 @@ impl Own {
             | Own::BodyTooLarge
             | Own::BodyTooSlow
             | Own::WorkerBroke(_)
+            | Own::WorkerDied
             | Own::WorkerSilent => reply::write(out, &answer(None)),
         }
     }

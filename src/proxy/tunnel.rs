@@ -6,9 +6,12 @@
 //! outbox at a time.
 
 use super::intake::Intake;
+use super::record::Peer;
 use super::slab::Id;
 use super::upstream::Upstream;
-use super::{Client, CloseReason, Context, Outbox, Outcome, deadline_ms};
+use super::{Client, CloseReason, Context, Farewell, Outbox, Outcome, Record, deadline_ms};
+use super::{End as Ending, record};
+use crate::roster::traffic::{Progress, Request, Stage};
 use crate::roster::{Looks, Returning, Slot};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::socket::{self, End};
@@ -25,7 +28,7 @@ pub struct Tunnel {
     pub to_client: Direction,
     /// The pool's milliseconds when a byte last moved.
     pub active_ms: u64,
-    _open: OpenTunnel,
+    open: OpenTunnel,
 }
 
 /// How far one direction has come. It only ever moves down this list.
@@ -49,6 +52,8 @@ struct OpenTunnel {
     looks: Looks,
     slot: Slot,
     life: u32,
+    /// Its request, with what has moved since.
+    farewell: Farewell,
 }
 
 impl OpenTunnel {
@@ -62,6 +67,7 @@ impl Drop for OpenTunnel {
         for gauge in self.gauges() {
             gauge.fetch_sub(1, Relaxed);
         }
+        self.farewell.tell(self.farewell.record.end);
         if self.looks.is_known() {
             self.returning
                 .left(self.looks, self.slot, self.life, monotonic_ms());
@@ -90,8 +96,13 @@ impl Tunnel {
         client: &mut Client,
         id: Id,
         looks: Looks,
+        mut record: Record,
     ) -> Option<Box<Tunnel>> {
         let early = std::mem::take(&mut client.unread);
+        // What moved before is told already.
+        (record.bytes_in, record.bytes_out, record.head_out) = (early.len() as u64, 0, 0);
+        record.end = Ending::Open;
+        let farewell = Farewell::new(ctx, record);
         let upstream = ctx.upstreams.get(id)?;
         upstream.end_exchange();
         upstream.outbox = Outbox::holding(early);
@@ -102,6 +113,7 @@ impl Tunnel {
             looks,
             slot: upstream.slot,
             life: upstream.life,
+            farewell,
         };
         for gauge in open.gauges() {
             gauge.fetch_add(1, Relaxed);
@@ -111,8 +123,45 @@ impl Tunnel {
             to_worker: Direction::Open,
             to_client: Direction::Open,
             active_ms: ctx.now_ms,
-            _open: open,
+            open,
         }))
+    }
+
+    /// What is known of it.
+    pub fn farewell(&self) -> &Farewell {
+        &self.open.farewell
+    }
+
+    /// What is told of it to those who ask.
+    pub fn told(&self, now_us: u64) -> Request {
+        let progress = Progress::UnderWay(Stage::Upgraded);
+        let Farewell { record, .. } = &self.open.farewell;
+        record.told(self.open.farewell.names(), now_us, progress)
+    }
+
+    /// So much has moved, by whoever moved it.
+    pub fn count(&mut self, to_worker: u64, to_client: u64) {
+        let record = &mut self.open.farewell.record;
+        record.bytes_in += to_worker;
+        record.bytes_out += to_client;
+    }
+
+    /// Which side has ended its direction, as soon as one has.
+    pub fn note_end(&mut self) {
+        let by = match (self.to_worker, self.to_client) {
+            (Direction::Open, Direction::Open) => return,
+            (Direction::Open, Direction::Ending | Direction::Ended) => Peer::Worker,
+            (Direction::Ending | Direction::Ended, _) => Peer::Client,
+        };
+        self.close(Ending::TunnelBy(by));
+    }
+
+    /// How it ends; what was known first counts.
+    pub fn close(&mut self, end: record::End) {
+        let record = &mut self.open.farewell.record;
+        if record.end == Ending::Open {
+            record.end = end;
+        }
     }
 
     /// Moves what is ready in both directions.
@@ -126,8 +175,14 @@ impl Tunnel {
         let moved = match moved {
             Ok(moved) => moved,
             // A client sees a reset. A Unix socket has none: the worker sees the end.
-            Err(_) => return Outcome::Abort(CloseReason::TunnelEnded),
+            Err(_) => {
+                if client.gone {
+                    self.close(Ending::TunnelBy(Peer::Client));
+                }
+                return Outcome::Abort(CloseReason::TunnelEnded);
+            }
         };
+        self.note_end();
         if self.to_worker == Direction::Ended && self.to_client == Direction::Ended {
             return Outcome::Close(CloseReason::TunnelEnded);
         }
@@ -147,25 +202,31 @@ impl Tunnel {
         if client.gone && !client.intake.readable {
             return Err(io::Error::from(io::ErrorKind::ConnectionReset));
         }
-        let mut active = false;
+        let (mut active, mut bytes) = (false, [0, 0]);
+        let [up_bytes, down_bytes] = &mut bytes;
         let up = run(
             &mut self.to_worker,
-            &mut active,
+            (&mut active, up_bytes),
             input,
             (&mut client.intake, client.socket.as_fd()),
             (&mut upstream.outbox, upstream.socket.as_fd()),
-        )?;
-        let down = run(
-            &mut self.to_client,
-            &mut active,
-            input,
-            (&mut upstream.intake, upstream.socket.as_fd()),
-            (&mut client.outbox, client.socket.as_fd()),
-        )?;
+        );
+        let moved = up.and_then(|up| {
+            let down = run(
+                &mut self.to_client,
+                (&mut active, down_bytes),
+                input,
+                (&mut upstream.intake, upstream.socket.as_fd()),
+                (&mut client.outbox, client.socket.as_fd()),
+            )?;
+            Ok([up, down])
+        });
         if active {
             self.active_ms = now_ms;
         }
-        Ok([up, down])
+        let [up_bytes, down_bytes] = bytes;
+        self.count(up_bytes, down_bytes);
+        moved
     }
 
     /// No relay thread is to be had: the pool goes on when the slow side can take more.
@@ -237,7 +298,7 @@ impl Tunnel {
 /// Moves one direction until its source is dry or its reader stuck.
 fn run(
     direction: &mut Direction,
-    active: &mut bool,
+    (active, bytes): (&mut bool, &mut u64),
     input: &mut [u8],
     (intake, source): (&mut Intake, BorrowedFd<'_>),
     (outbox, reader): (&mut Outbox, BorrowedFd<'_>),
@@ -268,6 +329,7 @@ fn run(
             Some(n) => {
                 *active = true;
                 total += n;
+                *bytes += n as u64;
                 outbox.send(reader, input.get(..n).unwrap_or_default())?;
             }
         }

@@ -7,6 +7,7 @@ use super::outbox::Outbox;
 use super::slab::{Id, Slab};
 use crate::gauges::WorkerGauges;
 use crate::roster::{Slot, Worker};
+use crate::sys::clock::monotonic_us;
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::socket;
 use std::io;
@@ -30,6 +31,8 @@ pub struct Upstream {
     pub outbox: Outbox,
     watches_write: bool,
     idle_since_ms: u64,
+    /// What connecting took, until the first exchange has noted it.
+    pub connect_us: u64,
 }
 
 impl Upstream {
@@ -135,7 +138,9 @@ impl Upstreams {
             upstream.begin_exchange(owner);
             return Ok(id);
         }
+        let began_us = monotonic_us();
         let socket = socket::connect_unix(&worker.socket)?;
+        let connect_us = monotonic_us().saturating_sub(began_us);
         let id = self.all.next_id();
         epoll.add(socket.as_fd(), self.token_kind | id.bits(), Interest::READ)?;
         let mut upstream = Upstream {
@@ -149,6 +154,7 @@ impl Upstreams {
             outbox: Outbox::default(),
             watches_write: false,
             idle_since_ms: 0,
+            connect_us,
         };
         upstream.begin_exchange(owner);
         Ok(self.all.insert(upstream))

@@ -10,7 +10,9 @@ pub mod sticky;
 
 use crate::http::head::{Method, Request};
 use crate::http::sniff;
-use crate::roster::{App, Availability, Looks, Returning, Roster, Slot, View, Worker};
+use crate::roster::{
+    App, Availability, LastWords, Looks, Policy, Returning, Roster, Slot, View, Worker,
+};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,8 +37,39 @@ pub enum Why {
     Returned,
     /// The app's policy.
     Policy,
-    /// The worker chosen before could not be reached.
-    Moved,
+    /// Not the worker that was chosen before.
+    Moved(Moved),
+}
+
+/// What was the matter with the worker chosen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It could not be connected to.
+    Unreachable,
+    /// Its backlog was full.
+    NoRoom,
+    /// It ended before it had answered.
+    WorkerDied,
+}
+
+impl Why {
+    /// For logs; `policy` is the app's.
+    pub fn word(self, policy: Policy) -> &'static str {
+        match (self, policy) {
+            (Why::Sid(_), _) => "sid",
+            (Why::Path, _) => "path",
+            (Why::Cookie, _) => "cookie",
+            (Why::Affinity, _) => "affinity",
+            (Why::Returned, _) => "returning",
+            (Why::Policy, Policy::RoundRobin) => "rr",
+            (Why::Policy, Policy::LeastBusy) => "least-busy",
+            (Why::Policy, Policy::RandomTwo) => "random-two",
+            (Why::Policy, Policy::IpHash) => "ip",
+            (Why::Moved(Moved::Unreachable), _) => "moved:unreachable",
+            (Why::Moved(Moved::NoRoom), _) => "moved:no-room",
+            (Why::Moved(Moved::WorkerDied), _) => "moved:worker-died",
+        }
+    }
 }
 
 /// Who asks.
@@ -126,6 +159,16 @@ impl Router {
     /// Clients that have just lost their connection.
     pub fn returning(&self) -> &Arc<Returning> {
         self.view.returning()
+    }
+
+    /// See [`crate::roster::Board::last_words`].
+    pub fn last_words(&self) -> &LastWords {
+        self.view.last_words()
+    }
+
+    /// The app that a request is for: an index into the roster.
+    pub fn app(&self, request: &Request<'_, '_>) -> Option<usize> {
+        self.rules.find(request.host, request.path)
     }
 
     /// What the client of a request looks like that opens an engine.io session.

@@ -9,6 +9,7 @@
 //! Addresses are bound before workers start, so that a port in use is told at once; workers are
 //! stopped after the last answer, so that nobody who was let in is turned away.
 
+mod access;
 mod banner;
 mod notify;
 mod privileges;
@@ -108,6 +109,10 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
         memory_reserve: plan.memory_reserve,
         count_sessions: count_sessions(server.tables()),
     };
+    let access = match &plan.access_log {
+        Some(wanted) => Some(access::open(wanted, &journal)?),
+        None => None,
+    };
     let settings = fleet::Settings::new(plan.run_dir.clone(), journal.clone(), bounds);
     let fleet = fleet::start(plan.apps.clone(), settings, board.clone())
         .map_err(|error| error.to_string())?;
@@ -129,7 +134,8 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
         dashboard_token,
     })
     .map_err(|error| error.to_string())?;
-    server.start().map_err(no_threads)?;
+    let log = access.as_ref().map(|access| access.log.clone());
+    server.start(log).map_err(no_threads)?;
 
     let asked = Asked { signals, orders };
     let mut reloads = Reloads {
@@ -142,7 +148,8 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     let address_file = serve(&plan, &server, &fleet, &journal, &asked, &mut reloads);
     stopping.store(true, Relaxed);
     stop(&plan, server, &fleet, &asked, &reloads);
-    if !journal.flush(FLUSH) {
+    let flushed = access.is_none_or(|access| access.flush(FLUSH));
+    if !journal.flush(FLUSH) || !flushed {
         warn!("stopping: the last lines of log files could not be written in time");
     }
     drop(admin);

@@ -9,7 +9,7 @@ use super::mailbox::Mailbox;
 use super::tally::{Seat, Tally};
 use crate::gauges::FrontGauges;
 use crate::http::head::{Delivery, Version};
-use crate::proxy::Own;
+use crate::proxy::{Own, Told};
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::socket::{self, End};
 use log::{debug, warn};
@@ -279,7 +279,7 @@ fn refuse(socket: &OwnedFd, front: &FrontGauges) {
         date: None,
     };
     front.own.count(Own::ConnectionsMax.status());
-    Own::ConnectionsMax.write(&mut answer, &how);
+    Own::ConnectionsMax.write(&mut answer, &how, Told::default());
     let _ = socket::send(socket.as_fd(), &answer);
     socket::shutdown(socket.as_fd(), End::Write);
 }

@@ -11,10 +11,13 @@
 use super::tally::Seat;
 use crate::gauges::FrontGauges;
 use crate::http::head::{self, Delivery, Version};
+use crate::proxy::access::Names;
 use crate::proxy::{
-    Client, CloseReason, Context, Exchange, HandOff, Outcome, Own, Tunnel, deadline_ms,
+    Client, CloseReason, Context, End, Exchange, HandOff, Outcome, Own, Record, Told, Tunnel,
+    deadline_ms, head_bytes,
 };
-use crate::sys::socket::{self, End};
+use crate::roster::traffic::{Progress, Request};
+use crate::sys::socket;
 use log::debug;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -166,18 +169,32 @@ impl Connection {
                 Phase::Lingering { told: false }
             }
             Outcome::Tunnel(tunnel) => Phase::Tunnel(tunnel),
-            Outcome::Close(reason) => return self.end(ctx, Fate::Close(reason)),
-            Outcome::Abort(reason) => return self.end(ctx, Fate::Reset(reason)),
+            Outcome::Close(reason) => {
+                self.note_tunnel_end(reason);
+                return self.end(ctx, Fate::Close(reason));
+            }
+            Outcome::Abort(reason) => {
+                self.note_tunnel_end(reason);
+                return self.end(ctx, Fate::Reset(reason));
+            }
         };
         self.enter(ctx, next);
         None
+    }
+
+    /// A tunnel tells its own end when it is dropped; here it learns why.
+    fn note_tunnel_end(&mut self, reason: CloseReason) {
+        match &mut self.phase {
+            Phase::Tunnel(tunnel) => tunnel.close(End::Tunnel(reason)),
+            Phase::Idle | Phase::Head(_) | Phase::Exchange(_) | Phase::Lingering { .. } => {}
+        }
     }
 
     fn enter(&mut self, ctx: &mut Context, next: Phase) {
         self.since_ms = ctx.now_ms;
         match std::mem::replace(&mut self.phase, next) {
             Phase::Exchange(mut exchange) => {
-                exchange.cancel(ctx);
+                exchange.end(ctx, &self.client);
                 ctx.recycle(exchange);
             }
             // Its connection to the worker belongs to the context, and would stay open in there.
@@ -267,6 +284,14 @@ impl Connection {
     /// Answers a request that did not become an exchange, and ends the connection.
     fn refuse(&mut self, ctx: &mut Context, own: Own) {
         debug!("refused: {} {}", own.status(), own.reason());
+        let mut record = Record::default();
+        record.clear(&mut ctx.ids, ctx.now_us, self.client.peer(), None);
+        record.status = own.status();
+        record.end = End::Own(own);
+        let told = Told {
+            request_id: record.id_text(),
+            ..Told::default()
+        };
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
         ctx.front.own.count(own.status());
@@ -278,11 +303,15 @@ impl Connection {
                 head: false,
                 date: Some(ctx.date),
             },
+            told,
         );
+        record.bytes_out = output.len() as u64;
+        record.head_out = head_bytes(&output);
         if self.client.send(&output).is_err() {
             self.client.gone = true;
         }
         ctx.output = output;
+        ctx.note(&record);
         self.enter(ctx, Phase::Lingering { told: false });
     }
 
@@ -303,7 +332,7 @@ impl Connection {
             && !*told
         {
             *told = true;
-            socket::shutdown(self.client.socket.as_fd(), End::Write);
+            socket::shutdown(self.client.socket.as_fd(), socket::End::Write);
         }
         let mut input = std::mem::take(&mut ctx.input);
         let mut fate = Fate::Yield;
@@ -376,10 +405,33 @@ impl Connection {
         }
     }
 
+    /// What is known of the request that is under way.
+    pub fn record(&self) -> Option<&Record> {
+        match &self.phase {
+            Phase::Exchange(exchange) => Some(exchange.record()),
+            Phase::Tunnel(tunnel) => Some(&tunnel.farewell().record),
+            Phase::Idle | Phase::Head(_) | Phase::Lingering { .. } => None,
+        }
+    }
+
+    /// The request that is under way, for those who ask.
+    pub fn told(&self, ctx: &Context) -> Option<Request> {
+        match &self.phase {
+            Phase::Exchange(exchange) => {
+                let record = exchange.record();
+                let names = Names::of(ctx.router.roster(), record);
+                let progress = Progress::UnderWay(exchange.stage());
+                Some(record.told(names, ctx.now_us, progress))
+            }
+            Phase::Tunnel(tunnel) => Some(tunnel.told(ctx.now_us)),
+            Phase::Idle | Phase::Head(_) | Phase::Lingering { .. } => None,
+        }
+    }
+
     /// Gives back what the context holds for it. The socket closes when it is dropped.
     pub fn release(&mut self, ctx: &mut Context) {
         match &mut self.phase {
-            Phase::Exchange(exchange) => exchange.cancel(ctx),
+            Phase::Exchange(exchange) => exchange.end(ctx, &self.client),
             Phase::Tunnel(tunnel) => ctx.upstreams.close(tunnel.upstream),
             Phase::Idle | Phase::Head(_) | Phase::Lingering { .. } => {}
         }

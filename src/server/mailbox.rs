@@ -4,6 +4,7 @@
 use super::accept::Arrival;
 use super::connection::Counted;
 use super::relay::Returned;
+use super::report::Inquiry;
 use crate::proxy::handoff::NotTaken;
 use crate::sys::epoll::Waker;
 use std::io;
@@ -21,6 +22,8 @@ pub enum Message {
     NotTaken(NotTaken<Counted>),
     /// The roster has changed; the thread looks at it in each batch.
     RosterChanged,
+    /// Somebody wants to know what is under way.
+    Tell(Inquiry),
     /// No further request is wanted: idle connections close, the others after their answer.
     Drain,
     /// Drop everything and end.

@@ -6,13 +6,16 @@ mod listener;
 mod mailbox;
 mod pool;
 mod relay;
+mod report;
 mod tally;
 mod timers;
 
 pub use listener::ListenAddr;
 
 use crate::gauges::FrontGauges;
+use crate::http::id;
 use crate::proxy;
+use crate::proxy::access::AccessLog;
 use crate::roster::Board;
 use crate::route::Tables;
 use accept::Desk;
@@ -20,6 +23,7 @@ use listener::Listener;
 use mailbox::Mailbox;
 use pool::{Pool, Shared};
 use relay::Relays;
+use report::Reporter;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -122,12 +126,14 @@ impl Server {
     }
 
     /// Starts the pool, which takes clients in from now on.
-    pub fn start(&mut self) -> io::Result<()> {
+    pub fn start(&mut self, access: Option<AccessLog>) -> io::Result<()> {
+        self.settings.proxy.access = access;
         let relays = Arc::new(Relays::new(
             self.settings.relay_threads_max,
             self.settings.proxy.write_timeout,
         ));
         let mailboxes = (0..self.settings.threads.max(1)).map(|_| Mailbox::new().map(Arc::new));
+        let run = id::Run::new();
         let desk = Arc::new(Desk {
             mailboxes: mailboxes.collect::<io::Result<_>>()?,
             front: self.front.clone(),
@@ -150,7 +156,13 @@ impl Server {
             relays: relays.clone(),
             desk: desk.clone(),
             listeners: listeners.clone(),
+            run: run.clone(),
         })?;
+        self.board.set_traffic(Arc::new(Reporter {
+            mailboxes: desk.mailboxes.clone(),
+            relays: relays.clone(),
+            run,
+        }));
         self.running = Some(Running {
             desk,
             listeners,

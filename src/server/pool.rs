@@ -8,8 +8,11 @@ use super::mailbox::{Mailbox, Message};
 use super::relay::{Relays, Returned};
 use super::timers::Timers;
 use crate::gauges::FrontGauges;
-use crate::http::date::Date;
+use crate::http::id;
+use crate::proxy::access::Wall;
 use crate::proxy::handoff::{HandOff, NotTaken};
+use crate::proxy::recent::Recent;
+use crate::proxy::record::Ids;
 use crate::proxy::slab::{Id, Slab};
 use crate::proxy::upstream::Upstreams;
 use crate::proxy::{self, Client, Context, INPUT_BYTES, Leaver};
@@ -25,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What all pool threads share.
 pub struct Shared {
@@ -36,6 +39,8 @@ pub struct Shared {
     pub relays: Arc<Relays>,
     pub desk: Arc<Desk>,
     pub listeners: Vec<Arc<Listener>>,
+    /// What the ids of requests have in common.
+    pub run: id::Run,
 }
 
 /// The running pool.
@@ -115,6 +120,7 @@ impl PoolThread {
         epoll.add(mailbox.as_fd(), MAILBOX, Interest::READ_LEVEL)?;
         let mut entrance = Entrance::new(shared.desk.clone(), shared.listeners.clone(), LISTENER);
         entrance.open(&epoll)?;
+        let wall = Wall::look(monotonic_us());
         Ok(PoolThread {
             ctx: Context {
                 epoll,
@@ -126,7 +132,14 @@ impl PoolThread {
                 now_us: monotonic_us(),
                 thread: number,
                 drains: Vec::new(),
-                date: today(),
+                date: wall.date(),
+                wall,
+                recent: Recent::default(),
+                line: Vec::new(),
+                ids: Ids {
+                    counter: id::Counter::new(&shared.run, number),
+                    run: shared.run.clone(),
+                },
                 input: vec![0; INPUT_BYTES].into_boxed_slice(),
                 output: Vec::with_capacity(INPUT_BYTES),
                 spare: Vec::new(),
@@ -181,7 +194,8 @@ impl PoolThread {
         self.ctx.now_us = monotonic_us();
         self.ctx.now_ms = self.ctx.now_us / 1000;
         if before / 1000 != self.ctx.now_ms / 1000 {
-            self.ctx.date = today();
+            self.ctx.wall = Wall::look(self.ctx.now_us);
+            self.ctx.date = self.ctx.wall.date();
         }
     }
 
@@ -277,6 +291,7 @@ impl PoolThread {
             Message::Quiet(returned) => self.take_back(returned),
             Message::NotTaken(connection) => self.begin_anew(connection),
             Message::RosterChanged => {}
+            Message::Tell(inquiry) => inquiry.answer(&mut self.connections, &self.ctx),
             Message::Drain => {
                 self.draining = true;
                 self.entrance.close(&self.ctx.epoll);
@@ -530,12 +545,6 @@ impl PoolThread {
                 .prune(now.saturating_sub(idle.unwrap_or(u64::MAX)));
         }
     }
-}
-
-/// A clock before 1970 gives 1970: a wrong date is all that it can do.
-fn today() -> Date {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    Date::from_unix_secs(since_1970.map_or(0, |since| since.as_secs()))
 }
 
 #[cfg(test)]

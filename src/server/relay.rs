@@ -8,14 +8,17 @@
 use super::connection::{Connection, Phase};
 use crate::proxy::tunnel::Direction;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::{INPUT_BYTES, Outbox};
-use crate::sys::socket::{self, End};
+use crate::proxy::{CloseReason, End, INPUT_BYTES, Outbox};
+use crate::roster::traffic::Request;
+use crate::sys::clock::monotonic_us;
+use crate::sys::socket;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, warn};
+use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +41,41 @@ pub struct Relays {
     inbox: Receiver<Work>,
     write_timeout: Duration,
     closing: Arc<AtomicBool>,
+    listed: Arc<Listed>,
+}
+
+/// The tunnels that relay threads have, for those who ask.
+#[derive(Debug, Default)]
+struct Listed {
+    tunnels: Mutex<HashMap<u64, (Instant, Request)>>,
+    number: AtomicU64,
+}
+
+/// One of them, for as long as this lives.
+struct Listing {
+    listed: Arc<Listed>,
+    number: u64,
+}
+
+impl Listed {
+    fn add(listed: &Arc<Listed>, request: Request) -> Listing {
+        let number = listed.number.fetch_add(1, Relaxed);
+        listed.lock().insert(number, (Instant::now(), request));
+        Listing {
+            listed: listed.clone(),
+            number,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (Instant, Request)>> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        self.listed.lock().remove(&self.number);
+    }
 }
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -66,7 +104,18 @@ impl Relays {
             inbox,
             write_timeout,
             closing: Arc::default(),
+            listed: Arc::default(),
         }
+    }
+
+    /// The tunnels that relay threads have now.
+    pub fn under_way(&self) -> Vec<Request> {
+        let listed = self.listed.lock();
+        let aged = listed.values().map(|(since, request)| Request {
+            age_ms: request.age_ms + u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ..request.clone()
+        });
+        aged.collect()
     }
 
     /// Takes a tunnel over. Gives it back at once if there are not two threads for it.
@@ -178,6 +227,7 @@ struct Relayed {
     stuck: AtomicUsize,
     write_timeout: Duration,
     closing: Arc<AtomicBool>,
+    _listing: Option<Listing>,
 }
 
 /// One direction's state, before and after.
@@ -185,6 +235,8 @@ struct Half {
     direction: Direction,
     outbox: Outbox,
     broken: bool,
+    /// Sent while the threads had it.
+    bytes: u64,
 }
 
 impl Relayed {
@@ -205,12 +257,17 @@ impl Relayed {
                 direction,
                 outbox: std::mem::take(outbox),
                 broken: false,
+                bytes: 0,
             })
         };
         let ends = [
             half(to_worker, &mut upstream.outbox),
             half(to_client, &mut connection.client.outbox),
         ];
+        let listing = match &connection.phase {
+            Phase::Tunnel(tunnel) => Some(Listed::add(&relays.listed, tunnel.told(monotonic_us()))),
+            Phase::Idle | Phase::Head(_) | Phase::Exchange(_) | Phase::Lingering { .. } => None,
+        };
         Relayed {
             connection,
             upstream,
@@ -222,6 +279,7 @@ impl Relayed {
             stuck: AtomicUsize::new(0),
             write_timeout: relays.write_timeout,
             closing: relays.closing.clone(),
+            _listing: listing,
         }
     }
 
@@ -242,12 +300,15 @@ impl Relayed {
         }];
         let mut half = end.lock().unwrap_or_else(PoisonError::into_inner);
         let (source, reader) = self.sockets(side);
-        if let Err(e) = self.copy_half(&mut half, source, reader) {
+        let mut bytes = 0;
+        let copied = self.copy_half(&mut half, source, reader, &mut bytes);
+        half.bytes = bytes;
+        if let Err(e) = copied {
             debug!("relay: {e}");
             half.broken = true;
             // Wakes the other direction, which waits on the same two sockets.
-            socket::shutdown(source, End::Both);
-            socket::shutdown(reader, End::Both);
+            socket::shutdown(source, socket::End::Both);
+            socket::shutdown(reader, socket::End::Both);
         }
     }
 
@@ -256,14 +317,18 @@ impl Relayed {
         half: &mut Half,
         source: BorrowedFd<'_>,
         reader: BorrowedFd<'_>,
+        bytes: &mut u64,
     ) -> io::Result<()> {
         let mut to = DeadlineWriter {
             relayed: self,
             fd: reader,
             kept: Vec::new(),
+            bytes,
         };
         let waiting = half.outbox.take();
         to.write_all(&waiting)?;
+        // These were counted when they were read.
+        *to.bytes = 0;
         drop(waiting);
         if half.direction == Direction::Open {
             let mut quiet = false;
@@ -278,7 +343,7 @@ impl Relayed {
             }
         }
         if half.direction == Direction::Ending && to.kept.is_empty() {
-            socket::shutdown(reader, End::Write);
+            socket::shutdown(reader, socket::End::Write);
             half.direction = Direction::Ended;
         }
         half.outbox = Outbox::holding(to.kept);
@@ -317,6 +382,15 @@ impl Relayed {
             ..
         } = self;
         let [up, down] = ends.map(|e| e.into_inner().unwrap_or_else(PoisonError::into_inner));
+        if let Phase::Tunnel(tunnel) = &mut connection.phase {
+            tunnel.count(up.bytes, down.bytes);
+            tunnel.to_worker = up.direction;
+            tunnel.to_client = down.direction;
+            tunnel.note_end();
+            if up.broken || down.broken {
+                tunnel.close(End::Tunnel(CloseReason::TunnelEnded));
+            }
+        }
         if up.broken || down.broken {
             socket::reset_on_close(connection.client.socket.as_fd());
             socket::reset_on_close(upstream.socket.as_fd());
@@ -324,10 +398,6 @@ impl Relayed {
         }
         if up.direction == Direction::Ended && down.direction == Direction::Ended {
             return;
-        }
-        if let Phase::Tunnel(tunnel) = &mut connection.phase {
-            tunnel.to_worker = up.direction;
-            tunnel.to_client = down.direction;
         }
         upstream.intake = Default::default();
         connection.client.intake = Default::default();
@@ -380,10 +450,23 @@ struct DeadlineWriter<'a> {
     fd: BorrowedFd<'a>,
     /// What did not fit when the tunnel was on its way back to the pool.
     kept: Vec<u8>,
+    bytes: &'a mut u64,
 }
 
 impl Write for DeadlineWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.take(bytes)?;
+        *self.bytes += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl DeadlineWriter<'_> {
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match socket::send(self.fd, bytes) {
             Ok(n) => {
                 self.relayed.touch();
@@ -403,12 +486,6 @@ impl Write for DeadlineWriter<'_> {
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl DeadlineWriter<'_> {
     fn write_when_ready(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut began = Instant::now();
         let mut untaken = socket::untaken(self.fd)?;

@@ -11,7 +11,7 @@ use crate::fleet::logs::{Command, Printer, Tail};
 use crate::journal::Journal;
 use crate::journal::date::Zone;
 use crate::journal::harmless::harmless;
-use crate::roster::Slot;
+use crate::roster::{Board, Slot};
 use crate::sys::clock::unix_ms;
 use crate::sys::epoll::{Epoll, Interest, Waker};
 use crate::sys::socket::wait_ready;
@@ -59,6 +59,8 @@ pub struct LogsThread {
     waker: Arc<Waker>,
     orders: Receiver<Command>,
     tails: Sender<Tail>,
+    /// Where the last lines of stderr are left for those who answer instead of a worker.
+    board: Arc<Board>,
     print: bool,
     pipes: HashMap<u64, Pipe>,
     next_token: u64,
@@ -79,6 +81,7 @@ impl LogsThread {
         waker: Arc<Waker>,
         orders: Receiver<Command>,
         tails: Sender<Tail>,
+        board: Arc<Board>,
         print: bool,
         journal: Journal,
     ) -> io::Result<LogsThread> {
@@ -89,6 +92,7 @@ impl LogsThread {
             waker,
             orders,
             tails,
+            board,
             print,
             pipes: HashMap::new(),
             next_token: FIRST_PIPE,
@@ -214,11 +218,14 @@ impl LogsThread {
         let mut output = self.print.then_some(output);
         let (slot, word, now_ms) = (key.slot, outlet.stream.word(), unix_ms());
         let (recent, readers, scratch) = (&mut self.recent, &mut self.readers, &mut self.scratch);
+        let (words, life) = (self.board.last_words(), key.life);
         let mut stamp = Stamp::new(now_ms, &mut self.zone);
         let mut each = |line: &[u8]| {
             outlet.line(line, &mut stamp, output.as_deref_mut(), scratch);
             if let Some(kept) = &mut kept {
                 kept.push(line);
+                let start = line.get(..TAIL_LINE_BYTES_MAX).unwrap_or(line);
+                words.push(slot, life, &String::from_utf8_lossy(start));
             }
             let name = &outlet.speaker.worker;
             readers.line(slot, recent.push(slot, name, word, now_ms, line));
@@ -242,6 +249,7 @@ impl LogsThread {
             self.pipes.remove(&token);
         }
         self.kept.remove(&slot);
+        self.board.last_words().forget(slot);
         self.recent.forget(slot);
     }
 

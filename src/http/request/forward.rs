@@ -35,7 +35,8 @@ impl ClientSide {
 
 impl Request<'_, '_> {
     /// Appends the head that the worker gets.
-    pub fn write_for_worker(&self, out: &mut Vec<u8>, from: &ClientSide) {
+    /// `id` is what the worker can call the request in its own log; empty: it gets none.
+    pub fn write_for_worker(&self, out: &mut Vec<u8>, from: &ClientSide, id: &[u8]) {
         push(out, self.method.as_str().as_bytes());
         out.push(b' ');
         push(out, self.path.as_bytes());
@@ -58,6 +59,9 @@ impl Request<'_, '_> {
             }
         }
         self.write_own_fields(out, from);
+        if !id.is_empty() {
+            push_field(out, b"X-Request-Id", id);
+        }
         out.extend_from_slice(b"\r\n");
     }
 
@@ -125,7 +129,7 @@ impl<'b> Request<'_, 'b> {
 }
 
 /// An IPv4 client of a listener for both families is shown as the IPv4 client it is.
-fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+pub fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [first, rest @ ..] = ip.octets();

@@ -44,7 +44,7 @@ fn with<T>(head: &[u8], look: impl FnOnce(&Request) -> T) -> T {
 fn written(head: &[u8], from: &ClientSide) -> String {
     with(head, |request| {
         let mut out = Vec::new();
-        request.write_for_worker(&mut out, from);
+        request.write_for_worker(&mut out, from, b"");
         String::from_utf8_lossy(&out).into_owned()
     })
 }

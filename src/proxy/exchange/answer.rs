@@ -5,6 +5,7 @@ use super::{AnswerState, Exchange, Step, Upload};
 use crate::http::framing::{self, Decoder, Framing};
 use crate::http::head::{self, Delivery, Version};
 use crate::proxy::learn::Source;
+use crate::proxy::record::End;
 use crate::proxy::{Client, CloseReason, Context, INPUT_BYTES, Outcome, Own, Tunnel};
 use log::{debug, warn};
 use std::sync::atomic::Ordering::Relaxed;
@@ -115,11 +116,12 @@ impl Exchange {
                         *held_back = false;
                     }
                     // An HTTP/1.0 client does not know 1xx. RFC 9110, 15.2.
-                    if self.version == Version::Http11 {
+                    if self.record.version == Version::Http11 {
                         let mut output = std::mem::take(&mut ctx.output);
                         output.clear();
                         response.write_for_client(&mut output, &self.delivery(ctx, false));
-                        let sent = client.send(&output);
+                        let sent = self.deliver(client, &output);
+                        self.record.head_out = self.record.bytes_out;
                         ctx.output = output;
                         if sent.is_err() {
                             return Err(self.abandon(ctx, CloseReason::ClientLeft));
@@ -140,7 +142,7 @@ impl Exchange {
 
     pub(super) fn delivery(&self, ctx: &Context, close: bool) -> Delivery {
         Delivery {
-            version: self.version,
+            version: self.record.version,
             close,
             head: self.asked.head,
             date: Some(ctx.date),
@@ -155,7 +157,7 @@ impl Exchange {
         response: &head::Response<'_, '_>,
         rest: &[u8],
     ) -> Result<(), Outcome> {
-        let to = response.encoding(self.version);
+        let to = response.encoding(self.record.version);
         if to == Framing::UntilClose {
             self.last.get_or_insert(CloseReason::UntilClose);
         }
@@ -168,7 +170,7 @@ impl Exchange {
         let mut decoder = Decoder::new(response.framing);
         if let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) {
             // The borrow of the upstream ends before the lesson borrows the context.
-            let took_us = ctx.now_us.saturating_sub(self.began_us);
+            let took_us = ctx.now_us.saturating_sub(self.record.began_us);
             let took_us = (!(self.bound && self.get)).then_some(took_us);
             let gauges = &upstream.gauges;
             for answers in [&gauges.app.answers, &gauges.answers] {
@@ -191,8 +193,15 @@ impl Exchange {
         output.clear();
         response.write_for_client(&mut output, &self.delivery(ctx, self.last.is_some()));
         self.add_affinity(ctx, &mut output);
+        // A worker that names the request itself, mostly as we did, is not contradicted.
+        if ctx.settings.request_id_to_client && !response.names_itself {
+            head::add_field(&mut output, b"X-Request-Id", self.record.id_text());
+        }
+        self.record.status = response.status;
+        self.record.first_us = ctx.now_us;
+        self.record.head_out += output.len() as u64;
         let used = framing::transfer(&mut decoder, to, rest, &mut output);
-        let sent = client.send(&output);
+        let sent = self.deliver(client, &output);
         ctx.output = output;
         if sent.is_err() {
             return Err(self.abandon(ctx, CloseReason::ClientLeft));
@@ -229,7 +238,7 @@ impl Exchange {
         if let Some((app, worker)) = router.roster().find(slot)
             && let Some(field) = router.affinity_field(app, worker, self.from.secure)
         {
-            head::add_field(head, "Set-Cookie", &field);
+            head::add_field(head, b"Set-Cookie", field.as_bytes());
         }
     }
 
@@ -252,11 +261,16 @@ impl Exchange {
             self.lesson.body(ctx, from, decoder, got);
         }
         let (used, sent) = match framing::verbatim(decoder, *to, got) {
-            Some(used) => (Ok(used), client.send(got.get(..used).unwrap_or_default())),
+            Some(used) => {
+                let body = got.get(..used).unwrap_or_default();
+                self.record.bytes_out += body.len() as u64;
+                (Ok(used), client.send(body))
+            }
             None => {
                 let mut output = std::mem::take(&mut ctx.output);
                 output.clear();
                 let used = framing::transfer(decoder, *to, got, &mut output);
+                self.record.bytes_out += output.len() as u64;
                 let sent = client.send(&output);
                 ctx.output = output;
                 (used, sent)
@@ -297,7 +311,7 @@ impl Exchange {
                     }
                     Own::WorkerBroke("the worker hung, and this request may be why")
                 } else {
-                    Own::WorkerBroke("the worker closed before it answered")
+                    Own::WorkerDied
                 };
                 self.answer_ourselves(ctx, client, own);
                 Ok(true)
@@ -308,7 +322,7 @@ impl Exchange {
             }
             AnswerState::Body { .. } => {
                 debug!("{}: the answer was cut", self.worker_name(ctx));
-                Err(self.abandon(ctx, CloseReason::WorkerBroke))
+                Err(self.abandon(ctx, CloseReason::WorkerDied))
             }
             AnswerState::Complete => Ok(false),
         }
@@ -320,7 +334,7 @@ impl Exchange {
         let upstream = self.upstream.and_then(|id| ctx.upstreams.get(id));
         upstream.is_some_and(|upstream| {
             let until_ms = upstream.gauges.suspects_until_ms.load(Relaxed);
-            self.began_us / 1000 < until_ms
+            self.record.began_us / 1000 < until_ms
         })
     }
 
@@ -336,10 +350,17 @@ impl Exchange {
         response.write_for_client(&mut output, &self.delivery(ctx, false));
         self.add_affinity(ctx, &mut output);
         output.extend_from_slice(rest);
-        let sent = client.send(&output);
+        let sent = self.deliver(client, &output);
         ctx.output = output;
+        self.record.status = response.status;
+        self.record.first_us = ctx.now_us;
         let tunnel = match (sent, self.upstream.take()) {
-            (Ok(_), Some(id)) => Tunnel::begin(ctx, client, id, self.looks),
+            (Ok(_), Some(id)) => {
+                self.record.end = End::Upgraded;
+                ctx.note(&self.record);
+                let record = std::mem::take(&mut self.record);
+                Tunnel::begin(ctx, client, id, self.looks, record)
+            }
             (Err(_), id) => {
                 self.upstream = id;
                 None

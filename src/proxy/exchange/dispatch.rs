@@ -5,9 +5,9 @@ use super::{Exchange, Upload, Waiting, upload};
 use crate::http::framing::{self, Framing, Malformed};
 use crate::http::head::{Method, Request};
 use crate::http::sniff;
-use crate::proxy::{Client, Context, HandOff, Own, deadline_ms};
+use crate::proxy::{Client, Context, Farewell, HandOff, Own, deadline_ms};
 use crate::roster::{Door, Slot};
-use crate::route::{self, Asker, Decision, Why};
+use crate::route::{self, Asker, Decision, Moved, Why};
 use log::debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -55,9 +55,14 @@ impl Exchange {
             | Decision::NoWorker
             | Decision::SessionGone => asker.looks,
         };
-        if let Decision::Worker { app, .. } = decision {
+        if let Decision::Worker { app, why, .. } = decision {
+            let index = app;
             let app = ctx.router.roster().apps.get(app);
             self.affinity = app.and_then(|app| ctx.router.affinity(app, request));
+            self.record.app = Some(index);
+            self.record.why = why.word(app.map(|app| app.policy).unwrap_or_default());
+        } else {
+            self.record.app = ctx.router.app(request);
         }
         if let Decision::SessionGone = decision {
             return Err(Own::SessionGone {
@@ -68,7 +73,7 @@ impl Exchange {
         self.repeatable = repeatable;
         let mut output = std::mem::take(&mut ctx.output);
         output.clear();
-        request.write_for_worker(&mut output, &self.from);
+        request.write_for_worker(&mut output, &self.from, self.record.id_text());
         let rest = bytes.get(request.len..).unwrap_or_default();
         let door = match client.refused_by {
             None if request.websocket => open_door(ctx, &decision),
@@ -76,13 +81,14 @@ impl Exchange {
         };
         let sent = if let Some((slot, door)) = door {
             output.extend_from_slice(rest);
-            self.slot = Some(slot);
+            self.record.slot = Some(slot);
             self.hand_off = Some(HandOff {
                 slot,
                 looks: self.looks,
                 door,
                 head: output.clone(),
                 original: bytes.to_vec(),
+                farewell: Farewell::default(),
             });
             Ok(())
         } else {
@@ -137,6 +143,7 @@ impl Exchange {
             }
             Upload::Done | Upload::Dropped => 0,
         };
+        self.record.bytes_in += used as u64;
         let behind = rest.get(used..).unwrap_or_default();
         client.unread.extend_from_slice(behind);
         Ok(())
@@ -156,6 +163,7 @@ impl Exchange {
         if connected {
             self.waiting = None;
             self.queued = None;
+            self.record.sent_us = ctx.now_us;
             self.send_bytes(ctx, bytes);
         } else {
             let since_ms = self.waiting.map_or(ctx.now_ms, |w| w.since_ms);
@@ -198,7 +206,8 @@ impl Exchange {
             else {
                 return Err(Own::NoWorker);
             };
-            self.slot = Some(target.slot);
+            self.record.slot = Some(target.slot);
+            self.record.why = why.word(entry.policy);
             self.bound = matches!(why, Why::Sid(_));
             if let Some(timeout) = entry.answer_timeout {
                 self.answer_timeout = timeout;
@@ -210,6 +219,9 @@ impl Exchange {
             {
                 Ok(id) => {
                     self.upstream = Some(id);
+                    if let Some(upstream) = ctx.upstreams.get(id) {
+                        self.record.connect_us = std::mem::take(&mut upstream.connect_us);
+                    }
                     return Ok(true);
                 }
                 Err(e) => {
@@ -224,7 +236,9 @@ impl Exchange {
                 return Ok(false);
             }
             let ip = self.from.client.map(|a| a.ip());
-            decision = ctx.router.balanced(app, ip, &failed, Why::Moved);
+            decision = ctx
+                .router
+                .balanced(app, ip, &failed, Why::Moved(Moved::Unreachable));
         }
     }
 
@@ -261,11 +275,11 @@ impl Exchange {
         }
     }
 
-    /// Decides once more for a request that was decided for `self.slot`. `elsewhere`: another
+    /// Decides once more for a request that was decided for `self.record.slot`. `elsewhere`: another
     /// worker is better, if there is one.
     fn decide_again(&self, ctx: &Context, elsewhere: bool) -> Decision {
         let roster = ctx.router.roster();
-        let place = self.slot.and_then(|slot| {
+        let place = self.record.slot.and_then(|slot| {
             roster.apps.iter().enumerate().find_map(|(app, entry)| {
                 let worker = entry.workers.iter().position(|w| w.slot == slot)?;
                 Some((app, worker, slot))
@@ -278,8 +292,11 @@ impl Exchange {
                 worker,
                 why: Why::Sid(self.looks),
             },
-            Some((app, _, slot)) if elsewhere => ctx.router.balanced(app, ip, &[slot], Why::Moved),
-            Some((app, _, _)) => ctx.router.balanced(app, ip, &[], Why::Moved),
+            Some((app, _, slot)) if elsewhere => {
+                let why = Why::Moved(Moved::WorkerDied);
+                ctx.router.balanced(app, ip, &[slot], why)
+            }
+            Some((app, _, _)) => ctx.router.balanced(app, ip, &[], Why::Moved(Moved::NoRoom)),
             None => match self.awaited_app(ctx) {
                 Some(app) => ctx.router.balanced(app, ip, &[], Why::Policy),
                 None => Decision::NoApp,

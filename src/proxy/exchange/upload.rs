@@ -95,6 +95,7 @@ impl Exchange {
             }
         };
         let body = got.get(..used).unwrap_or_default();
+        self.record.bytes_in += used as u64;
         self.farewell = *taken == used as u64 && sniff::is_engine_close(body);
         if decoder.is_done() {
             self.upload = Upload::Done;

@@ -1,10 +1,12 @@
-//! What a request on kept connections costs a pool thread in memory: nothing. Real sockets, a pool
+//! What a request on kept connections costs a pool thread in memory, access log and all: nothing. Real sockets, a pool
 //! thread, and a worker that answers everything alike.
 
 use super::{Arrival, Counted, Desk, Mailbox, Message, PoolThread, Shared};
 use crate::gauges::{FrontGauges, WorkerGauges};
 use crate::http::head::HeadLimits;
+use crate::http::id;
 use crate::proxy;
+use crate::proxy::access::{AccessLog, Format, Sink};
 use crate::roster::{App, Availability, Board, Policy, Roster, Routes, Slot, Worker};
 use crate::route::Tables;
 use crate::server::relay::Relays;
@@ -27,6 +29,15 @@ const REQUEST: &[u8] = b"GET /some/path?with=query HTTP/1.1\r\nHost: bench.test\
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
 
+/// What the queue behind it does with a line is a copy into memory that is there.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn line(&self, line: &[u8]) {
+        assert!(line.ends_with(b"}"));
+    }
+}
+
 fn settings() -> proxy::Settings {
     let patience = Duration::from_secs(60);
     proxy::Settings {
@@ -44,6 +55,13 @@ fn settings() -> proxy::Settings {
         upstream_idle_timeout: patience,
         requests_per_connection_max: 0,
         tunnels_max: 0,
+        error_details: Default::default(),
+        request_id_to_client: false,
+        access: Some(AccessLog {
+            format: Format::Json,
+            query: true,
+            sink: Arc::new(Nowhere),
+        }),
     }
 }
 
@@ -131,6 +149,7 @@ fn requests_on_kept_connections_allocate_nothing() {
             closing: Default::default(),
         }),
         listeners: Vec::new(),
+        run: id::Run::new(),
     };
     let pool_thread = PoolThread::new(&shared, 0, mailbox.clone()).unwrap();
     let running = thread::spawn(move || {

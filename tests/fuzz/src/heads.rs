@@ -146,11 +146,8 @@ impl Target for Requests {
             }
         }
         let mut out = Vec::new();
-        let from = ClientSide {
-            address: Some(([9, 8, 7, 6], 5).into()),
-            scheme: "http",
-        };
-        request.write_for_worker(&mut out, &from);
+        let from = ClientSide::direct(Some(([9, 8, 7, 6], 5).into()));
+        request.write_for_worker(&mut out, &from, b"");
         let head = match naive::head(&out) {
             Read::Whole(head) if head.len == out.len() => head,
             other => {

@@ -181,7 +181,7 @@ fn an_empty_line_before_and_bytes_behind() {
 fn the_output_is_appended() {
     let mut out = b"before".to_vec();
     with(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", |request| {
-        request.write_for_worker(&mut out, &ClientSide::direct(None));
+        request.write_for_worker(&mut out, &ClientSide::direct(None), b"");
     });
     assert!(out.starts_with(b"beforeGET / HTTP/1.1\r\n"));
 }
