@@ -14,6 +14,7 @@ mod banner;
 mod notify;
 mod privileges;
 mod renewals;
+mod starting;
 mod traces;
 pub mod voice;
 mod watching;
@@ -37,6 +38,7 @@ use renewals::Renewals;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
+use starting::Starting;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
@@ -229,8 +231,12 @@ fn serve(
     let seconds = crossbeam_channel::tick(Duration::from_secs(1));
     let mut address_file = None;
     let (mut shown, mut told) = (false, false);
+    let mut starting = Starting::new();
     loop {
         let settled = !arrivals.contains(&Arrival::Coming);
+        if settled {
+            starting.end();
+        }
         if settled && !told {
             told = true;
             address_file = tell_addresses(plan, server);
@@ -296,6 +302,7 @@ fn serve(
             },
             recv(seconds) -> _ => log::logger().flush(),
             recv(reloads.notify.tick()) -> _ => reloads.notify.pulse(),
+            recv(starting.clock()) -> _ => starting.tell(&fleet.snapshot()),
             recv(patience) -> _ => {
                 if !shown {
                     shown = true;

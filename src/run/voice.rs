@@ -7,6 +7,7 @@ use crate::journal::date::{DateFormat, Zone};
 use crate::sys::clock::unix_ms;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 /// The date of a line, if nobody says.
@@ -24,6 +25,7 @@ pub fn start(level: LevelFilter, date: Option<&DateFormat>) -> Result<(), String
     let inner = SimpleLogger::new().with_level(level);
     let voice = Voice {
         inner,
+        terminal: io::stderr().is_terminal(),
         date: date.cloned().unwrap_or_else(|| DateFormat::read(DATE).0),
         zone: Mutex::default(),
         repeats: Mutex::default(),
@@ -35,6 +37,7 @@ pub fn start(level: LevelFilter, date: Option<&DateFormat>) -> Result<(), String
 
 struct Voice {
     inner: SimpleLogger,
+    terminal: bool,
     date: DateFormat,
     zone: Mutex<Zone>,
     repeats: Mutex<Repeats>,
@@ -95,6 +98,10 @@ impl Voice {
             .target(&date)
             .args(what)
             .build();
+        if self.terminal {
+            // Whatever passing line stands there. Nobody may be reading any more.
+            let _ = io::stderr().write_all(b"\x1b[K");
+        }
         self.inner.log(&record);
     }
 

@@ -49,8 +49,9 @@ impl Output {
     /// nothing but its colours does anything.
     pub fn line(&mut self, line: &[u8]) -> bool {
         if self.terminal {
-            let shown = harmless(line);
-            self.push(shown.as_bytes())
+            // A passing line may stand there: it goes first.
+            let shown = [b"\x1b[K", harmless(line).as_bytes()].concat();
+            self.push(&shown)
         } else {
             self.push(line)
         }
