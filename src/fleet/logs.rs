@@ -90,17 +90,15 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Makes the two ends: the handle, and what the thread runs. Without `print`, lines do not go to
-    /// our own output.
+    /// Makes the two ends: the handle, and what the thread runs.
     pub fn new(
         tails: Sender<Tail>,
         board: Arc<Board>,
-        print: bool,
         journal: Journal,
     ) -> io::Result<(Logs, LogsThread)> {
         let (commands, orders) = crossbeam_channel::unbounded();
         let waker = Arc::new(Waker::new()?);
-        let thread = LogsThread::new(Arc::clone(&waker), orders, tails, board, print, journal)?;
+        let thread = LogsThread::new(Arc::clone(&waker), orders, tails, board, journal)?;
         Ok((Logs { commands, waker }, thread))
     }
 

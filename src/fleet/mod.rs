@@ -68,8 +68,6 @@ const NOTICES_MAX: usize = 1024;
 pub struct Settings {
     /// Sockets, lock and hook; made if it is missing, mode 0700.
     pub run_dir: PathBuf,
-    /// Print what workers print, with their names in front.
-    pub log_worker_output: bool,
     /// The sidekeeper binary, started again as the guard and on the way to each worker.
     pub executable: PathBuf,
     /// Writes the workers' log files.
@@ -84,7 +82,6 @@ impl Settings {
         let executable = PathBuf::from("/proc/self/exe");
         Settings {
             run_dir,
-            log_worker_output: true,
             executable,
             journal,
             bounds,
@@ -329,13 +326,8 @@ pub fn start(
     let (events, events_out) = unbounded();
     let (done_holder, done) = bounded(0);
     let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
-    let (logs, logs_thread) = Logs::new(
-        tails,
-        Arc::clone(&board),
-        settings.log_worker_output,
-        settings.journal.clone(),
-    )
-    .map_err(resources)?;
+    let (logs, logs_thread) =
+        Logs::new(tails, Arc::clone(&board), settings.journal.clone()).map_err(resources)?;
     // It has to end workers of other users too.
     identity::pass_capabilities_on(true);
     let guard = Guard::start(&settings.executable).map_err(resources);

@@ -250,8 +250,15 @@ impl Writer {
     }
 
     fn hand_out(&mut self) {
+        // What has been removed or compressed since the folders were read is no job any more.
+        let next = |plain: &mut VecDeque<PathBuf>| loop {
+            let path = plain.pop_front()?;
+            if path.exists() {
+                return Some(path);
+            }
+        };
         if matches!(self.press, Press::Idle)
-            && let Some(path) = self.plain.pop_front()
+            && let Some(path) = next(&mut self.plain)
             && self.jobs.try_send(Job { path }).is_ok()
         {
             self.press = Press::Busy;

@@ -48,14 +48,14 @@ impl Outlet {
         &self,
         line: &[u8],
         stamp: &mut Stamp<'_>,
-        output: Option<&mut Output>,
+        output: &mut Output,
         scratch: &mut Vec<u8>,
     ) {
         let whose = (&self.speaker, self.stream);
         let date = self.spec.date.as_ref();
         let mut composed = None;
         let mut dropped = false;
-        if let Some(output) = output.filter(|_| self.spec.shown) {
+        if self.spec.shown {
             let form = self.spec.output_form();
             compose(scratch, form, date, stamp, whose, line);
             composed = Some(form);

@@ -61,7 +61,6 @@ pub struct LogsThread {
     tails: Sender<Tail>,
     /// Where the last lines of stderr are left for those who answer instead of a worker.
     board: Arc<Board>,
-    print: bool,
     pipes: HashMap<u64, Pipe>,
     next_token: u64,
     kept: HashMap<Slot, Kept>,
@@ -82,7 +81,6 @@ impl LogsThread {
         orders: Receiver<Command>,
         tails: Sender<Tail>,
         board: Arc<Board>,
-        print: bool,
         journal: Journal,
     ) -> io::Result<LogsThread> {
         let epoll = Epoll::new()?;
@@ -93,7 +91,6 @@ impl LogsThread {
             orders,
             tails,
             board,
-            print,
             pipes: HashMap::new(),
             next_token: FIRST_PIPE,
             kept: HashMap::new(),
@@ -215,13 +212,12 @@ impl LogsThread {
                 (&mut self.stderr, kept.filter(|k| k.life == key.life))
             }
         };
-        let mut output = self.print.then_some(output);
         let (slot, word, now_ms) = (key.slot, outlet.stream.word(), unix_ms());
         let (recent, readers, scratch) = (&mut self.recent, &mut self.readers, &mut self.scratch);
         let (words, life) = (self.board.last_words(), key.life);
         let mut stamp = Stamp::new(now_ms, &mut self.zone);
         let mut each = |line: &[u8]| {
-            outlet.line(line, &mut stamp, output.as_deref_mut(), scratch);
+            outlet.line(line, &mut stamp, output, scratch);
             if let Some(kept) = &mut kept {
                 kept.push(line);
                 let start = line.get(..TAIL_LINE_BYTES_MAX).unwrap_or(line);
