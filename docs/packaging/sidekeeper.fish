@@ -1,7 +1,7 @@
 # Completion of sidekeeper for fish.
-set -l commands run check init status top logs sessions requests why restart reload scale drain start stop version
+set -l commands run check init status top alarms logs sessions requests why restart reload scale drain start stop version
 set -l none "not __fish_seen_subcommand_from $commands"
-set -l runs "not __fish_seen_subcommand_from init status top logs sessions requests why restart reload scale drain start stop version"
+set -l runs "not __fish_seen_subcommand_from init status top alarms logs sessions requests why restart reload scale drain start stop version"
 
 complete -c sidekeeper -f
 complete -c sidekeeper -n $none -a run -d 'start the apps and serve them; also what is meant without a command'
@@ -9,6 +9,7 @@ complete -c sidekeeper -n $none -a check -d 'validate everything, print what wou
 complete -c sidekeeper -n $none -a init -d 'write a configuration with comments and a systemd unit for the app in a folder'
 complete -c sidekeeper -n $none -a status -d 'show the apps and their workers'
 complete -c sidekeeper -n $none -a top -d 'show apps and workers live, the busiest first, until interrupted'
+complete -c sidekeeper -n $none -a alarms -d 'show what is wrong now, and what was lately (docs/alarms.md says what to do)'
 complete -c sidekeeper -n $none -a logs -d 'show what workers have printed lately'
 complete -c sidekeeper -n $none -a sessions -d 'count the sessions of each worker'
 complete -c sidekeeper -n $none -a requests -d 'show the requests that are under way, the oldest first'
@@ -50,6 +51,10 @@ complete -c sidekeeper -n $runs -l log-files-max -x -d 'files put aside that are
 complete -c sidekeeper -n $runs -l log-total-bytes-max -x -d 'all log files together; the oldest that were put aside go first; 0: no limit'
 complete -c sidekeeper -n $runs -l log-compress -x -d 'whether gzip compresses what is put aside, one file at a time, at low priority'
 complete -c sidekeeper -n $runs -l log-rotated-date -x -d 'date in the name of a file that is put aside, in the tokens of moment.js'
+complete -c sidekeeper -n $runs -l alarm-command -x -d 'shell line that is run when an alarm is raised or cleared; its environment says which (docs/alarms.md)'
+complete -c sidekeeper -n $runs -l alarm-latency -x -d 'for the p99 of an app\'s answers, above which that is an alarm; 0: never'
+complete -c sidekeeper -n $runs -l alarm-errors -x -d 'of an app\'s answers that may have a status of 5xx before that is an alarm; 0: never one'
+complete -c sidekeeper -n $runs -l alarm-cpu -x -d 'of a core (of all cores, for workers without the hook) that a worker may use for a minute; 0: any'
 complete -c sidekeeper -n $runs -l threads -x -d 'pool threads; none of them ever waits for a peer'
 complete -c sidekeeper -n $runs -l relay-threads-max -x -d 'threads that copy WebSockets which stream, two each; beyond them the pool threads do'
 complete -c sidekeeper -n $runs -l connections-max -x -d 'client connections open at once; further ones get 503'
@@ -76,6 +81,8 @@ complete -c sidekeeper -n '__fish_seen_subcommand_from status' -l json -d 'one J
 complete -c sidekeeper -n '__fish_seen_subcommand_from status' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
 complete -c sidekeeper -n '__fish_seen_subcommand_from top' -l json -d 'one JSON value a line'
 complete -c sidekeeper -n '__fish_seen_subcommand_from top' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
+complete -c sidekeeper -n '__fish_seen_subcommand_from alarms' -l json -d 'one JSON value a line'
+complete -c sidekeeper -n '__fish_seen_subcommand_from alarms' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
 complete -c sidekeeper -n '__fish_seen_subcommand_from logs' -s f -l follow -d 'go on with what is printed from now on'
 complete -c sidekeeper -n '__fish_seen_subcommand_from logs' -l json -d 'one JSON value a line'
 complete -c sidekeeper -n '__fish_seen_subcommand_from logs' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'

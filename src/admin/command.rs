@@ -5,7 +5,7 @@
 
 use crate::admin::control::Reply;
 use crate::admin::{
-    Order, Shared, drain, names, reload, requests, restart, scale, sessions, status, why,
+    Order, Shared, alarms, drain, names, reload, requests, restart, scale, sessions, status, why,
 };
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -153,6 +153,16 @@ pub const COMMANDS: &[Command] = &[
         help: "show apps and workers live, the busiest first, until interrupted",
         pace: Pace::Quick,
         act: status::act,
+    },
+    Command {
+        name: "alarms",
+        operands: "",
+        operands_min: 0,
+        operands_max: 0,
+        switches: &[],
+        help: "show what is wrong now, and what was lately (docs/alarms.md says what to do)",
+        pace: Pace::Quick,
+        act: alarms::act,
     },
     Command {
         name: "logs",

@@ -2,7 +2,7 @@
 //! metric what it is, in which unit, and what to do about it; README's table is made from it. If we
 //! cannot say what to do about a figure, we do not publish it.
 
-use crate::admin::{Shared, names, sessions};
+use crate::admin::{Shared, alarms, names, sessions};
 use crate::fleet::status::{AppScale, Condition, WorkerStatus};
 use crate::gauges::answers::{CLASSES, Counts};
 use crate::roster::{App, Roster};
@@ -63,6 +63,7 @@ metrics! {
     REFUSED = "sidekeeper_connections_refused_total" Counter "client connections that were turned away at a limit", "any: raise --connections-max, or find the client that opens so many";
     TUNNELS = "sidekeeper_tunnels" Gauge "WebSockets that the proxy relays now", "Node apps hand off theirs: many here mean that hand_off is off, or fails";
     REQUESTS = "sidekeeper_requests_total" Counter "requests whose head was read and accepted", "its rate is the traffic: plan by it";
+    ALARMS = "sidekeeper_alarms" Gauge "alarms that are raised now, by kind", "any: docs/alarms.md says of each what to do";
     OWN = "sidekeeper_own_answers_total" Counter "answers that the proxy gave itself, by status", "502, 503 and 504: see the log for the worker; 4xx: see which client sends such requests";
     LINES_DROPPED = "sidekeeper_log_lines_dropped_total" Counter "lines of log files that found no room", "any: a full or slow disk, or a worker that floods; see sidekeeper_worker_log_lines_dropped_total";
     FILES_FAILING = "sidekeeper_log_files_failing" Gauge "log files that cannot be written now", "any: see our own log for the reason; the service goes on";
@@ -146,6 +147,10 @@ fn front(page: &mut Page, shared: &Shared) {
     page.one(&FILES_FAILING, &[], f64::from(health.failing.load(Relaxed)));
     let full = health.disk_full.load(Relaxed) > 0;
     page.one(&DISK_FULL, &[], f64::from(u8::from(full)));
+    page.family(&ALARMS);
+    for (kind, count) in alarms::counts(&instance.fleet) {
+        page.sample("", &[("alarm", kind)], count as f64);
+    }
     page.family(&OWN);
     for (status, count) in front.own.counts() {
         page.sample("", &[("status", &status.to_string())], count as f64);

@@ -5,6 +5,7 @@
 //! what `sidekeeper status` shows, `web` the dashboard's listener with
 //! `metrics` and the `page`.
 
+pub mod alarms;
 pub mod command;
 mod control;
 mod drain;

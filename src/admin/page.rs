@@ -1,6 +1,7 @@
 //! The dashboard's page and what it is fed with. The page is inside the binary and loads nothing from
 //! elsewhere; the figures come as server-sent events once a second, the last hour as one JSON value.
 
+use crate::admin::alarms::{self, AlarmLine};
 use crate::admin::status::{self, DeathLine};
 use crate::admin::{Shared, names, steer};
 use crate::fleet::monitor::{AppRows, WorkerRows};
@@ -70,6 +71,8 @@ struct Past {
     deaths: Vec<Gone>,
     /// The commands that the page may offer.
     steering: Vec<&'static str>,
+    /// Raised ones first.
+    alarms: Vec<AlarmLine>,
 }
 
 #[derive(Serialize)]
@@ -102,6 +105,7 @@ pub fn past(shared: &Shared) -> String {
         workers,
         deaths,
         steering: steer::offered(shared),
+        alarms: alarms::lines(&shared.instance.fleet),
     };
     serde_json::to_string(&past).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 //! look on a terminal is the client's affair (`console`).
 
 use crate::admin::Shared;
+use crate::admin::alarms::{self, AlarmLine};
 use crate::admin::command::{Answer, Ask, Refusal};
 use crate::admin::control::Reply;
 use crate::admin::{names, sessions};
@@ -40,6 +41,9 @@ pub struct Status {
     pub log_files_failing: u32,
     #[serde(default)]
     pub log_disk_full: bool,
+    /// Those that are raised now, the oldest first.
+    #[serde(default)]
+    pub alarms: Vec<AlarmLine>,
     pub apps: Vec<AppStatus>,
     pub workers: Vec<WorkerLine>,
 }
@@ -257,6 +261,7 @@ pub fn take(shared: &Shared) -> Status {
             held: scale.and_then(|scale| scale.held.clone()),
         }
     });
+    let alarms = alarms::lines(&instance.fleet).into_iter();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -273,6 +278,7 @@ pub fn take(shared: &Shared) -> Status {
         log_lines_dropped: health.dropped.load(Relaxed),
         log_files_failing: health.failing.load(Relaxed),
         log_disk_full: health.disk_full.load(Relaxed) > 0,
+        alarms: alarms.filter(|alarm| alarm.raised).collect(),
         apps: apps.collect(),
         workers,
     }
@@ -289,11 +295,11 @@ fn fine(value: f64) -> f64 {
 }
 
 /// A clock that was set back makes ages of 0, not errors.
-fn age_s(at: SystemTime) -> u64 {
+pub fn age_s(at: SystemTime) -> u64 {
     at.elapsed().map_or(0, |age| age.as_secs())
 }
 
-fn unix_s(at: SystemTime) -> u64 {
+pub fn unix_s(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }

@@ -6,7 +6,7 @@
 use super::logs::{DateText, FileBytes, FileCount, LogForm, NameDate, RotateEvery, Switch};
 use super::values::{
     AccessFormat, Address, Bytes, Count, Deadline, ErrorDetails, HostPort, IdReaches, Keep,
-    LogLevel, Seconds, Threads, Trusted, UserGroup, WorkerCount,
+    LogLevel, Percent, Seconds, Threads, Trusted, UserGroup, WorkerCount,
 };
 use std::path::PathBuf;
 
@@ -138,6 +138,16 @@ options! {
         "whether gzip compresses what is put aside, one file at a time, at low priority";
     log_rotated_date: Option<NameDate> = "FORMAT", default "YYYY-MM-DD_HH-mm-ss", otherwise "",
         "date in the name of a file that is put aside, in the tokens of moment.js";
+
+    ["Alarms"]
+    alarm_command: Option<String> = "LINE", default "", otherwise "none; alarms are in the log, the status and the metrics",
+        "shell line that is run when an alarm is raised or cleared; its environment says which (docs/alarms.md)";
+    alarm_latency: Option<Seconds> = "SECONDS", default "5", otherwise "",
+        "for the p99 of an app's answers, above which that is an alarm; 0: never";
+    alarm_errors: Option<Percent> = "PERCENT", default "5", otherwise "",
+        "of an app's answers that may have a status of 5xx before that is an alarm; 0: never one";
+    alarm_cpu: Option<Percent> = "PERCENT", default "95", otherwise "",
+        "of a core (of all cores, for workers without the hook) that a worker may use for a minute; 0: any";
 
     ["Threads and counts"]
     threads: Option<Threads> = "N", default "", otherwise "one a core",

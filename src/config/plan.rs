@@ -12,7 +12,8 @@ use super::placement::{self, Wish};
 use super::programs::Search;
 use super::rights::{self, Rights};
 use super::scale::scale;
-use super::values::{AccessFormat, Bytes, Count, HostPort, Keep, LogLevel, Seconds};
+use super::values::{AccessFormat, Bytes, Count, HostPort, Keep, LogLevel, Percent, Seconds};
+use crate::fleet::alarms::Limits;
 use crate::fleet::spec::{AppSpec, Launch, Watch};
 use crate::journal::date::DateFormat;
 use crate::journal::rotation::Rotation;
@@ -131,6 +132,8 @@ pub struct Plan {
     /// Date format of our own log.
     pub log_date: Option<DateFormat>,
     pub rotation: Rotation,
+    pub alarm_limits: Limits,
+    pub alarm_command: Option<String>,
 }
 
 /// Decides everything. `command` is what followed `--`, if anything did.
@@ -402,6 +405,12 @@ fn finish(
             .map_or(log::LevelFilter::Info, |LogLevel(level)| level),
         log_date: options.log_date_format.map(|date| date.format),
         rotation,
+        alarm_limits: alarm_limits(
+            &options.alarm_latency,
+            &options.alarm_errors,
+            &options.alarm_cpu,
+        ),
+        alarm_command: options.alarm_command,
     })
 }
 
@@ -415,6 +424,25 @@ fn workers_max(options: &Options, machine: &Machine, apps: &[AppSpec]) -> Result
         ))),
         Some(Count(max)) => Ok(max),
         None => Ok(machine.cores.saturating_mul(WORKERS_A_CORE).max(least)),
+    }
+}
+
+/// 0 stands for no such alarm.
+fn alarm_limits(
+    latency: &Option<Seconds>,
+    errors: &Option<Percent>,
+    cpu: &Option<Percent>,
+) -> Limits {
+    let percent = |typed: &Option<Percent>| {
+        let percent = typed.map(|Percent(number)| number);
+        percent.filter(|number| *number > 0.0)
+    };
+    Limits {
+        cpu_percent: percent(cpu),
+        latency: latency
+            .map(|Seconds(time)| time)
+            .filter(|time| !time.is_zero()),
+        errors_percent: percent(errors),
     }
 }
 

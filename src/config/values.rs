@@ -117,6 +117,24 @@ impl FromStr for Bytes {
     }
 }
 
+/// A share in percent, fractions allowed; 0 has a meaning of its own at each option.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub f64);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        match text.parse::<f64>() {
+            Ok(percent) if plain && percent <= 100.0 => Ok(Percent(percent)),
+            Ok(_) | Err(_) => {
+                Err("expected a percentage from 0 to 100, such as 5 or 0.5".to_owned())
+            }
+        }
+    }
+}
+
 /// A number of things of which there must be at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(pub u32);

@@ -54,6 +54,17 @@ pub const APP_COLUMNS: [Column; 6] = [
 pub fn status(status: &Status, width: Option<usize>, colours: bool) -> String {
     let mut text = headline(status);
     text.push('\n');
+    for alarm in &status.alarms {
+        let line = format!("ALARM {}", alarm.text);
+        let line = width.map_or(line.clone(), |width| fitted(&line, width));
+        text.push_str(&match colours {
+            true => format!("\x1b[{RED}m{line}\x1b[0m\n"),
+            false => line + "\n",
+        });
+    }
+    if !status.alarms.is_empty() {
+        text.push('\n');
+    }
     let rows: Vec<Vec<Cell>> = status.apps.iter().map(app).collect();
     text.push_str(&compose(&APP_COLUMNS, &rows, width, colours));
     text.extend(status.apps.iter().filter_map(scaled));

@@ -4,9 +4,11 @@
 //! Node workers; `logs`, which reads what workers print; `monitor`, which looks at `/proc`. The rest of the process sees the roster
 //! on the board, the events, and this handle.
 
+pub mod alarms;
 mod announce;
 mod autopsy;
 mod channel;
+mod courier;
 pub mod cron;
 pub mod guard;
 mod hand_off;
@@ -32,6 +34,7 @@ mod watch;
 mod worker;
 
 use crate::fleet::announce::Steps;
+use crate::fleet::courier::Courier;
 use crate::fleet::guard::Guard;
 use crate::fleet::ipc::Ipc;
 use crate::fleet::logs::{Logs, Readers};
@@ -47,6 +50,7 @@ use crate::fleet::spec::AppSpec;
 use crate::fleet::status::{AppScale, WorkerStatus};
 use crate::fleet::supervisor::{Inbox, Press, Request, Supervisor};
 use crate::fleet::watch::Autopsies;
+use crate::gauges::FrontGauges;
 use crate::journal::Journal;
 use crate::roster::{Board, Slot};
 use crate::sys::{identity, procfs};
@@ -74,6 +78,11 @@ pub struct Settings {
     pub journal: Journal,
     /// What scaling has to keep to.
     pub bounds: Bounds,
+    /// What is counted at the front door.
+    pub front: Arc<FrontGauges>,
+    pub alarm_limits: alarms::Limits,
+    /// A shell line that is told of alarms.
+    pub alarm_command: Option<String>,
 }
 
 impl Settings {
@@ -85,6 +94,9 @@ impl Settings {
             executable,
             journal,
             bounds,
+            front: Arc::default(),
+            alarm_limits: alarms::Limits::default(),
+            alarm_command: None,
         }
     }
 }
@@ -302,6 +314,11 @@ impl Fleet {
     pub fn history(&self) -> History {
         self.monitor.history()
     }
+
+    /// Alarms that are raised, the oldest first, then those that were, the newest first.
+    pub fn alarms(&self) -> Vec<alarms::Alarm> {
+        self.monitor.alarms()
+    }
 }
 
 /// Binds the workers' sockets, publishes the roster, and starts guard, threads and workers.
@@ -323,6 +340,7 @@ pub fn start(
     let (tails, tails_in) = unbounded();
     let (looks, looks_in) = bounded(1);
     let (wakes, wakes_in) = bounded(1);
+    let (alarms, alarms_in) = unbounded();
     let (events, events_out) = unbounded();
     let (done_holder, done) = bounded(0);
     let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
@@ -342,6 +360,11 @@ pub fn start(
         statuses: Arc::clone(&statuses),
         board: Arc::clone(&board),
         looks,
+        front: settings.front,
+        journal: settings.journal.clone(),
+        run_dir: settings.run_dir.clone(),
+        limits: settings.alarm_limits,
+        alarms,
     };
     let supervisor = Supervisor {
         apps,
@@ -352,6 +375,7 @@ pub fn start(
             notices: notices_in,
             tails: tails_in,
             looks: looks_in,
+            alarms: alarms_in,
             jobs: settings.journal.jobs().clone(),
             wakes: wakes_in,
         },
@@ -375,6 +399,7 @@ pub fn start(
         autopsies: Autopsies::default(),
         replacing: Replacing::default(),
         scaling: Scaling::new(settings.bounds, wakes),
+        courier: Courier::new(settings.alarm_command, settings.run_dir),
         steps: Steps::default(),
         changed: true,
     };

@@ -7,27 +7,34 @@ mod history;
 
 pub use history::{AppPoint, AppRows, History, WorkerPoint, WorkerRows};
 
-use crate::fleet::status::WorkerStatus;
-use crate::gauges::WorkerGauges;
+use crate::fleet::alarms::{self, Alarm, Alarms, Facts, Limits, WorkerFacts};
+use crate::fleet::status::{Condition, WorkerStatus};
 use crate::gauges::answers::{Answers, Counts};
-use crate::roster::{Board, Slot};
+use crate::gauges::{FrontGauges, WorkerGauges};
+use crate::journal::Journal;
+use crate::roster::{Board, Slot, Worker};
 use crate::sys::clock::boottime_us;
+use crate::sys::disk;
 use crate::sys::process::Pid;
 use crate::sys::procfs::{self, Doing, TICKS_PER_SECOND};
 use crossbeam_channel::Sender;
 use history::STEP_S;
-use std::collections::{HashMap, VecDeque};
+use log::{info, warn};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// A look that comes so much too late means that we were stopped, or the machine suspended.
 const LATE: Duration = Duration::from_secs(2);
 /// Seconds over which a speed is taken.
 const WINDOW_S: usize = 10;
+/// Looks between two at what changes slowly: descriptors of our own, the machine's memory, the disk.
+const SLOWLY: u64 = 5;
 /// How often a worker's limit of descriptors is read again: hardly anybody changes it.
 const LIMIT_EVERY: Duration = Duration::from_secs(60);
 
@@ -73,6 +80,7 @@ pub struct Look {
 struct Kept {
     figures: Figures,
     history: History,
+    alarms: Vec<Alarm>,
 }
 
 /// The way to the figures. Written by the monitor's thread, read by whoever tells them.
@@ -86,6 +94,12 @@ pub struct Views {
     pub board: Arc<Board>,
     /// To the supervisor. A look that it has not taken yet is newer than none.
     pub looks: Sender<Look>,
+    pub front: Arc<FrontGauges>,
+    pub journal: Journal,
+    pub run_dir: PathBuf,
+    pub limits: Limits,
+    /// To the supervisor: alarms that were raised or cleared. It always takes them.
+    pub alarms: Sender<Alarm>,
 }
 
 impl Monitor {
@@ -98,6 +112,11 @@ impl Monitor {
             looked_us: boottime_us(),
             workers: HashMap::new(),
             apps: HashMap::new(),
+            was_ready: HashSet::new(),
+            turned_away: None,
+            slow: Slow::default(),
+            looks: 0,
+            alarms: Alarms::default(),
         };
         thread::Builder::new()
             .name("monitor".to_owned())
@@ -111,6 +130,11 @@ impl Monitor {
 
     pub fn history(&self) -> History {
         self.lock().history.clone()
+    }
+
+    /// Alarms that are raised, the oldest first, then those that were, the newest first.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.lock().alarms.clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -130,14 +154,25 @@ struct Known {
     pid: Option<u32>,
     cpu_ticks: u64,
     finished: u64,
+    /// Messages of siblings, ever, and since the look before.
+    lost: u64,
+    newly_lost: u64,
     descriptors_max: Option<u64>,
     limit_at: Instant,
     speed: Speed,
 }
 
-/// Counts of the last seconds, oldest first.
+/// Counts of the last seconds, oldest first: answers, and exchanges that were broken.
 #[derive(Default)]
-struct Speed(VecDeque<(Instant, Counts)>);
+struct Speed(VecDeque<(Instant, Counts, u64)>);
+
+/// What is looked at less often.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slow {
+    descriptors: Option<(u64, u64)>,
+    memory: Option<(u64, u64)>,
+    disk: Option<(u64, u64)>,
+}
 
 /// What the thread owns.
 struct Looks {
@@ -145,6 +180,13 @@ struct Looks {
     looked_us: u64,
     workers: HashMap<Slot, Known>,
     apps: HashMap<String, Speed>,
+    /// Apps that have had a ready worker.
+    was_ready: HashSet<Arc<str>>,
+    /// Clients that were, up to the look before.
+    turned_away: Option<u64>,
+    slow: Slow,
+    looks: u64,
+    alarms: Alarms,
 }
 
 impl Looks {
@@ -156,7 +198,7 @@ impl Looks {
             let stood_still = stood_still(self.looked_us, now_us);
             self.looked_us = now_us;
             let at = Instant::now();
-            let (figures, points) = self.look();
+            let (figures, points) = self.look(stood_still);
             let _ = self.views.looks.try_send(Look {
                 at,
                 stood_still,
@@ -172,12 +214,13 @@ impl Looks {
                 kept.history.step(&apps.collect::<Vec<_>>(), &points);
             }
             kept.figures = figures;
+            kept.alarms = self.alarms.all();
             drop(kept);
             thread::sleep(EVERY);
         }
     }
 
-    fn look(&mut self) -> (Figures, Vec<(Slot, WorkerPoint)>) {
+    fn look(&mut self, stood_still: bool) -> (Figures, Vec<(Slot, WorkerPoint)>) {
         let roster = self.views.board.latest();
         let statuses = self
             .views
@@ -189,9 +232,9 @@ impl Looks {
         let mut points = Vec::new();
         self.workers
             .retain(|slot, _| statuses.iter().any(|status| status.slot == *slot));
-        for status in statuses {
+        for status in &statuses {
             let gauges = roster.find(status.slot).map(|(_, worker)| &*worker.gauges);
-            let sample = look_at(&mut self.workers, &status, gauges);
+            let sample = look_at(&mut self.workers, status, gauges);
             let sockets = gauges.map_or(0, |gauges| {
                 let relayed = gauges.tunnels.load(Relaxed);
                 relayed.saturating_add(gauges.handed_off.load(Relaxed))
@@ -209,12 +252,108 @@ impl Looks {
         }
         self.apps
             .retain(|name, _| roster.apps.iter().any(|app| *app.name == **name));
+        let mut broken = HashMap::new();
         for app in &roster.apps {
+            let broken_by = |worker: &Worker| worker.gauges.broken.load(Relaxed);
+            let broken_ever = app.workers.iter().map(broken_by).sum();
             let speed = self.apps.entry(app.name.to_string()).or_default();
-            let point = speed.point(&app.gauges.answers);
+            let (point, broken_per_s) = speed.point(&app.gauges.answers, broken_ever);
             figures.apps.insert(app.name.to_string(), point);
+            if app.routes.is_some() {
+                broken.insert(&*app.name, broken_per_s);
+            }
         }
+        self.judge(&statuses, &figures, &broken, stood_still);
         (figures, points)
+    }
+
+    /// Raises and clears alarms.
+    fn judge(
+        &mut self,
+        statuses: &[WorkerStatus],
+        figures: &Figures,
+        broken: &HashMap<&str, f64>,
+        stood_still: bool,
+    ) {
+        if self.looks.is_multiple_of(SLOWLY) {
+            self.slow = self.views.look_slowly();
+        }
+        self.looks += 1;
+        let turned_away = self.views.turned_away();
+        let before = self.turned_away.replace(turned_away);
+        let members = statuses.iter().filter(|status| status.member);
+        for status in members.clone() {
+            if status.condition == Condition::Ready && !self.was_ready.contains(&status.app) {
+                self.was_ready.insert(Arc::clone(&status.app));
+            }
+        }
+        if stood_still {
+            self.alarms.begin_anew();
+            return;
+        }
+        let workers = members.map(|status| WorkerFacts {
+            status,
+            sample: figures
+                .workers
+                .get(&status.slot)
+                .copied()
+                .unwrap_or_default(),
+            lost: self
+                .workers
+                .get(&status.slot)
+                .map_or(0, |known| known.newly_lost),
+        });
+        let apps = broken.iter().map(|(name, broken_per_s)| {
+            let point = figures.apps.get(*name).copied().unwrap_or_default();
+            (*name, point, *broken_per_s)
+        });
+        let facts = Facts {
+            now: SystemTime::now(),
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            workers: workers.collect(),
+            apps: apps.collect(),
+            was_ready: self.was_ready.iter().map(|name| &**name).collect(),
+            turned_away: before.map_or(0, |before| turned_away.saturating_sub(before)),
+            descriptors: self.slow.descriptors,
+            memory: self.slow.memory,
+            disk: self.slow.disk,
+            log_files_full: self.views.journal.health().disk_full.load(Relaxed),
+        };
+        let found = alarms::findings(&facts, self.views.limits);
+        for change in self.alarms.judge(found, Instant::now(), facts.now) {
+            announce(&change);
+            // Without a supervisor the process is about to end.
+            let _ = self.views.alarms.send(change);
+        }
+    }
+}
+
+impl Views {
+    fn look_slowly(&self) -> Slow {
+        let descriptors = procfs::own_descriptors();
+        Slow {
+            descriptors: descriptors.and_then(|(open, max)| Some((u64::try_from(open).ok()?, max))),
+            memory: procfs::memory(),
+            disk: disk::room(&self.run_dir),
+        }
+    }
+
+    /// Clients that have ever been turned away: at a limit, or with 503.
+    fn turned_away(&self) -> u64 {
+        let own = self.front.own.counts().find(|(status, _)| *status == 503);
+        let own = own.map_or(0, |(_, count)| count);
+        self.front.refused.load(Relaxed).saturating_add(own)
+    }
+}
+
+fn announce(alarm: &Alarm) {
+    let (kind, name) = (alarm.kind.word(), alarm.subject.name());
+    match alarm.cleared {
+        None => warn!("alarm: {kind} of {name}: {}", alarm.text),
+        Some(cleared) => {
+            let lasted = cleared.duration_since(alarm.since).unwrap_or_default();
+            info!("alarm over: {kind} of {name}, after {} s", lasted.as_secs());
+        }
     }
 }
 
@@ -227,11 +366,14 @@ fn look_at(
     let usage = family.unwrap_or_default();
     let at = Instant::now();
     let finished = gauges.map_or(0, |gauges| gauges.finished.load(Relaxed));
+    let lost = gauges.map_or(0, |gauges| gauges.lost.load(Relaxed));
     let fresh = || Known {
         at,
         pid: None,
         cpu_ticks: 0,
         finished,
+        lost,
+        newly_lost: 0,
         descriptors_max: None,
         limit_at: at,
         speed: Speed::default(),
@@ -251,8 +393,10 @@ fn look_at(
         false => known.rates(at, status.pid, usage.cpu_ticks, finished),
     };
     let point = gauges.map_or_else(AppPoint::default, |gauges| {
-        known.speed.point(&gauges.answers)
+        known.speed.point(&gauges.answers, 0).0
     });
+    known.newly_lost = lost.saturating_sub(known.lost);
+    known.lost = lost;
     known.at = at;
     known.pid = status.pid;
     known.cpu_ticks = usage.cpu_ticks;
@@ -293,19 +437,21 @@ impl Known {
 }
 
 impl Speed {
-    /// How these answers were over the window.
-    fn point(&mut self, answers: &Answers) -> AppPoint {
-        let now = (Instant::now(), answers.counts());
+    /// How these answers were over the window, and how many exchanges a second were broken.
+    fn point(&mut self, answers: &Answers, broken: u64) -> (AppPoint, f64) {
+        let now = (Instant::now(), answers.counts(), broken);
         while self.0.len() > WINDOW_S {
             self.0.pop_front();
         }
-        let point = self
-            .0
-            .front()
-            .map_or_else(AppPoint::default, |(at, before)| {
-                let seconds = now.0.saturating_duration_since(*at).as_secs_f64();
-                point(&now.1.since(before), seconds)
-            });
+        let before = self.0.front();
+        let point = before.map_or((AppPoint::default(), 0.0), |(at, counts, broken)| {
+            let seconds = now.0.saturating_duration_since(*at).as_secs_f64();
+            let broken = now.2.saturating_sub(*broken) as f64;
+            (
+                point(&now.1.since(counts), seconds),
+                broken / seconds.max(0.001),
+            )
+        });
         self.0.push_back(now);
         point
     }
@@ -336,6 +482,8 @@ mod tests {
             pid: Some(7),
             cpu_ticks: 100,
             finished: 1000,
+            lost: 0,
+            newly_lost: 0,
             descriptors_max: None,
             limit_at: then,
             speed: Speed::default(),

@@ -7,7 +7,7 @@ use crate::fleet::probe::Probe;
 use crate::fleet::rules::Rules;
 use crate::fleet::scale::{AppScaling, Meter};
 use crate::fleet::spec::{AppSpec, Launch};
-use crate::fleet::status::{Condition, DEATHS_MAX, Death, Open, WorkerStatus};
+use crate::fleet::status::{Condition, DEATHS_MAX, Death, Ending, Open, WorkerStatus};
 use crate::fleet::watch::{Knock, Suspicion, Vigil};
 use crate::fleet::worker::{Starting, State, Worker};
 use crate::gauges::{AppGauges, WorkerGauges};
@@ -16,7 +16,7 @@ use crate::sys::clock::monotonic_ms;
 use crate::sys::process::Pid;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
@@ -343,23 +343,11 @@ impl Place {
         now.duration_since(since) >= quiet
     }
 
-    pub fn remember_death(
-        &mut self,
-        life: u32,
-        pid: Option<u32>,
-        reason: String,
-        autopsy: Option<PathBuf>,
-    ) {
+    pub fn remember_death(&mut self, death: Death) {
         if self.deaths.len() == DEATHS_MAX {
             self.deaths.pop_front();
         }
-        self.deaths.push_back(Death {
-            at: SystemTime::now(),
-            life,
-            pid,
-            reason,
-            autopsy,
-        });
+        self.deaths.push_back(death);
     }
 
     /// Takes the place of one that has been replaced: its past goes on.
@@ -367,8 +355,14 @@ impl Place {
         self.standing = Standing::Member;
         self.renewals = old.renewals + old.worker.life;
         self.deaths = old.deaths.clone();
-        let pid = old.worker.pid().map(Pid::number);
-        self.remember_death(old.worker.life, pid, why, None);
+        self.remember_death(Death {
+            at: SystemTime::now(),
+            life: old.worker.life,
+            pid: old.worker.pid().map(Pid::number),
+            reason: why,
+            ending: Ending::Outgrown,
+            autopsy: None,
+        });
     }
 
     /// Notes since when the condition is what it is; true if it has changed.
@@ -395,6 +389,7 @@ impl Place {
             pid: self.worker.pid().map(|pid| pid.number()),
             restarts: self.worker.life.saturating_sub(1) + self.renewals,
             deaths: self.deaths.iter().cloned().collect(),
+            memory_max: self.version.rules.memory_max,
             stats: self.stats,
         }
     }

@@ -62,6 +62,18 @@ impl Condition {
     }
 }
 
+/// Why a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Somebody wanted it so.
+    Asked,
+    Crashed,
+    /// Killed, because it hung.
+    Hung,
+    /// Replaced, because it held too much memory.
+    Outgrown,
+}
+
 /// The end of one life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
@@ -71,6 +83,7 @@ pub struct Death {
     pub pid: Option<u32>,
     /// `exit code 1`, `SIGKILL: not ready within 8 s`.
     pub reason: String,
+    pub ending: Ending,
     /// What it was doing, if it hung.
     pub autopsy: Option<PathBuf>,
 }
@@ -138,6 +151,8 @@ pub struct WorkerStatus {
     pub restarts: u32,
     /// Newest last.
     pub deaths: Vec<Death>,
+    /// Above this it is replaced.
+    pub memory_max: Option<u64>,
     /// What the hook said last in this life.
     pub stats: Option<Stats>,
 }

@@ -11,7 +11,9 @@ mod hear;
 mod press;
 
 use crate::fleet::FleetEvent;
+use crate::fleet::alarms::Alarm;
 use crate::fleet::announce::Steps;
+use crate::fleet::courier::Courier;
 use crate::fleet::guard::Guard;
 use crate::fleet::ipc::Ipc;
 use crate::fleet::logs::{Logs, Tail};
@@ -69,6 +71,8 @@ pub struct Inbox {
     pub tails: Receiver<Tail>,
     /// What the monitor sees, once a second.
     pub looks: Receiver<Look>,
+    /// Alarms that were raised or cleared.
+    pub alarms: Receiver<Alarm>,
     /// What is to be compressed, one at a time.
     pub jobs: Receiver<Job>,
     /// A request waits for an app that has no worker.
@@ -102,6 +106,7 @@ pub struct Supervisor {
     pub autopsies: Autopsies,
     pub replacing: Replacing,
     pub scaling: Scaling,
+    pub courier: Courier,
     /// Taken in this turn.
     pub steps: Steps,
     pub changed: bool,
@@ -141,6 +146,9 @@ impl Supervisor {
             recv(self.autopsies.receiver) -> finding => {
                 if let Ok(finding) = finding { self.hear_finding(finding, Instant::now()); }
             }
+            recv(self.inbox.alarms) -> alarm => {
+                if let Ok(alarm) = alarm { self.courier.push(alarm); }
+            }
             recv(self.inbox.looks) -> look => {
                 if let Ok(look) = look { self.watch(look); }
             }
@@ -166,6 +174,16 @@ impl Supervisor {
         }
     }
 
+    /// Has the alarm command run.
+    fn go_on_telling(&mut self, now: Instant) {
+        if self.stopping {
+            self.courier.forget_all();
+        }
+        if let Some(group) = self.courier.go_on(now) {
+            self.guard.add(group);
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let leaving = |p: &Place| matches!(p.worker.state, State::Leaving { .. });
         let look = self
@@ -186,6 +204,7 @@ impl Supervisor {
             .chain(drain_look)
             .chain(self.reload_deadline())
             .chain(self.scaling_deadline())
+            .chain(self.courier.deadline())
             .min()
     }
 
@@ -201,6 +220,7 @@ impl Supervisor {
         self.steps.tell();
         self.reap(now);
         // Before the clock: a newcomer that has failed is not started again.
+        self.go_on_telling(now);
         self.go_on_replacing(now);
         self.go_on_reloading(now);
         self.go_on_scaling(now);

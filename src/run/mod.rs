@@ -115,7 +115,12 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
         Some(wanted) => Some(access::open(wanted, &journal)?),
         None => None,
     };
-    let settings = fleet::Settings::new(plan.run_dir.clone(), journal.clone(), bounds);
+    let settings = fleet::Settings {
+        front: server.front().clone(),
+        alarm_limits: plan.alarm_limits,
+        alarm_command: plan.alarm_command.clone(),
+        ..fleet::Settings::new(plan.run_dir.clone(), journal.clone(), bounds)
+    };
     let fleet = fleet::start(plan.apps.clone(), settings, board.clone())
         .map_err(|error| error.to_string())?;
     let fleet = Arc::new(fleet);

@@ -110,6 +110,7 @@ mod tests {
             slot: Slot(instance),
             instance,
             member: true,
+            memory_max: None,
             life: 1,
             condition,
             since,

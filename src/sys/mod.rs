@@ -7,6 +7,7 @@ pub mod allocations;
 pub mod calendar;
 pub mod clock;
 pub mod descriptor;
+pub mod disk;
 pub mod epoll;
 pub mod identity;
 pub mod inotify;

@@ -5,7 +5,7 @@
 const STEP_S = 10
 const STEPS = 360
 const by = id => document.getElementById(id)
-let rows = { apps: {}, workers: {}, deaths: [] }
+let rows = { apps: {}, workers: {}, deaths: [], alarms: [] }
 let stepped = 0
 let restarts = -1
 
@@ -312,25 +312,51 @@ function workers (status) {
   }
 }
 
-const DEATHS_SHOWN = 30
-function deaths () {
+// Deaths are moments, alarms last: red marks above, amber bars below.
+const EVENTS_SHOWN = 30
+function timeline () {
   const now = Date.now() / 1000
+  const hour = at => WIDTH * (1 - Math.min(3600, Math.max(0, now - at)) / 3600)
   const recent = rows.deaths.filter(death => now - death.at_unix_s < 3600)
+  const alarms = (rows.alarms ?? []).filter(alarm => now - (alarm.cleared_unix_s ?? now) < 3600)
   const marks = recent.map(death => {
-    const x = WIDTH * (1 - (now - death.at_unix_s) / 3600)
-    return make('line', { class: 'death', x1: x, x2: x, y1: 10, y2: 90 })
+    const x = hour(death.at_unix_s)
+    return make('line', { class: 'death', x1: x, x2: x, y1: 10, y2: 60 })
   })
+  const bars = alarms.map(alarm => make('line', { class: 'alarm', x1: hour(alarm.since_unix_s), x2: Math.max(hour(alarm.cleared_unix_s ?? now), hour(alarm.since_unix_s) + 1), y1: 80, y2: 80 }))
   by('strip').replaceChildren(
-    make('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `${recent.length} deaths in the last hour` }, ...marks),
+    make('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': `${recent.length} deaths and ${alarms.length} alarms in the last hour` }, ...bars, ...marks),
     make('div', { class: 'scale', 'aria-hidden': 'true' }, make('span', {}, 'an hour ago'), make('span', {}, 'now')))
-  const shown = recent.slice(0, DEATHS_SHOWN).map(death => {
-    const at = new Date(death.at_unix_s * 1000)
-    return make('li', {}, make('time', { datetime: at.toISOString() }, at.toLocaleTimeString()), make('strong', {}, death.worker),
-      `${death.reason} (life ${death.life}${death.pid ? `, pid ${death.pid}` : ''})`)
+  const events = [
+    ...recent.map(death => ({
+      at: death.at_unix_s,
+      who: death.worker,
+      what: `${death.reason} (life ${death.life}${death.pid ? `, pid ${death.pid}` : ''})`
+    })),
+    ...alarms.map(alarm => ({
+      at: alarm.since_unix_s,
+      who: alarm.subject,
+      what: `alarm: ${alarm.alarm}${alarm.raised ? '' : `, over after ${age(alarm.for_s)}`}: ${alarm.what}`,
+      raised: alarm.raised
+    }))
+  ].sort((a, b) => b.at - a.at)
+  const shown = events.slice(0, EVENTS_SHOWN).map(({ at, who, what, raised }) => {
+    const time = new Date(at * 1000)
+    return make('li', { class: raised ? 'warn' : null }, make('time', { datetime: time.toISOString() }, time.toLocaleTimeString()), make('strong', {}, who), what)
   })
-  if (recent.length === 0) shown.push(make('li', {}, 'none'))
-  if (recent.length > DEATHS_SHOWN) shown.push(make('li', {}, `and ${recent.length - DEATHS_SHOWN} before them`))
+  if (events.length === 0) shown.push(make('li', {}, 'none'))
+  if (events.length > EVENTS_SHOWN) shown.push(make('li', {}, `and ${events.length - EVENTS_SHOWN} before them`))
   by('obituary').replaceChildren(...shown)
+}
+
+// What is wrong now stands on top; it is said once.
+function raised (status) {
+  by('alarms').hidden = status.alarms.length === 0
+  const part = keep(by('alarms'), status.alarms.map(alarm => `${alarm.alarm} of ${alarm.subject}`), name => {
+    const what = make('span')
+    return { node: make('li', {}, make('strong', {}, name), what), what }
+  })
+  for (const alarm of status.alarms) say(part(`${alarm.alarm} of ${alarm.subject}`).what, `: ${alarm.what}`)
 }
 
 // ---- the instance --------------------------------------------------------------------------------
@@ -345,18 +371,19 @@ async function past () {
   if (!answer.ok) throw new Error(`history.json: ${answer.status}`)
   rows = await answer.json()
   stepped = Date.now()
-  deaths()
+  timeline()
 }
 
 function show (status) {
   say(by('version'), status.version)
   say(by('about'), `pid ${status.pid} · up ${age(status.uptime_s)} · ${status.addresses.join(', ')}`)
   link(status.stopping ? 'waits' : 'live', status.stopping ? 'stopping' : 'live')
+  raised(status)
   totals(status)
   apps(status)
   workers(status)
-  const lives = status.workers.reduce((sum, worker) => sum + worker.restarts, 0)
-  // The instance keeps the past: it is asked again when a step is over, or somebody has died.
+  const lives = status.workers.reduce((sum, worker) => sum + worker.restarts, 0) + status.alarms.length
+  // The instance keeps the past: it is asked again when a step is over, or something has happened.
   if (lives !== restarts || Date.now() - stepped >= STEP_S * 1000) {
     restarts = lives
     stepped = Date.now()

@@ -11,13 +11,14 @@ use crate::fleet::message;
 use crate::fleet::place::{Place, Standing};
 use crate::fleet::rundir;
 use crate::fleet::spawn::{self, Order};
+use crate::fleet::status::{Death, Ending};
 use crate::fleet::watch::Suspicion;
 use crate::fleet::worker::{Action, Event, Next, Rung, State};
 use crate::sys::process::{self, Exit, Pid, Signal};
 use log::{debug, warn};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 impl Supervisor {
     pub fn apply(&mut self, index: usize, event: Event, now: Instant) {
@@ -243,8 +244,20 @@ impl Supervisor {
             self.logs.ask_tail(key);
         }
         place.sentence = None;
+        let ending = match next {
+            _ if place.suspicion.is_some() => Ending::Hung,
+            Next::Restart { .. } | Next::Errored { .. } => Ending::Crashed,
+            Next::StaysDown | Next::WasAsked => Ending::Asked,
+        };
         let autopsy = place.suspicion.take().and_then(Suspicion::into_file);
-        place.remember_death(key.life, pid.map(Pid::number), reason, autopsy);
+        place.remember_death(Death {
+            at: SystemTime::now(),
+            life: key.life,
+            pid: pid.map(Pid::number),
+            reason,
+            ending,
+            autopsy,
+        });
         self.changed = true;
     }
 }

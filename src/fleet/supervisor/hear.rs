@@ -74,6 +74,10 @@ impl Supervisor {
                 // Before the worker is reaped its number cannot be anybody else's.
                 process::signal_group(pid, Signal::Kill);
             }
+            if self.courier.pid() == Some(pid) {
+                // What the command has left running would be nobody's.
+                process::signal_group(pid, Signal::Kill);
+            }
             let Some(exit) = process::reap(pid) else {
                 return; // Cannot be; but it must not be an endless loop either.
             };
@@ -88,6 +92,9 @@ impl Supervisor {
                     },
                     now,
                 );
+            } else if self.courier.pid() == Some(pid) {
+                self.guard.remove(pid);
+                self.courier.ended(exit);
             } else if self.guard.pid() == Some(pid) {
                 self.guard.died();
             } else if self.press.pid() == Some(pid) {
