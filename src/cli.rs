@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn init_takes_a_folder() {
-        assert!(matches!(read_line("init"), Ok(Command::Init(dir)) if dir == PathBuf::from(".")));
+        assert!(matches!(read_line("init"), Ok(Command::Init(dir)) if dir.as_os_str() == "."));
         assert!(matches!(read_line("init apps/x"), Ok(Command::Init(dir)) if dir.ends_with("x")));
         for line in ["init --help", "help init"] {
             assert!(matches!(read_line(line), Ok(Command::Print(text)) if text == INIT_HELP));

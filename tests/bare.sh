@@ -15,18 +15,20 @@ if [ "$(id -u)" = 0 ] && ! ldd "$SIDEKEEPER" "$ECHO_APP" 2>/dev/null | grep -q '
 
     if unshare --pid --fork --mount true 2>/dev/null; then
         step "a root with nothing but the two binaries, as process 1 of a container"
+        rm -rf "$TMP/jail/run"
         mkdir -p "$TMP/jail/apps/echo" "$TMP/jail/proc" "$TMP/jail/dev"
+        mkdir -m 777 "$TMP/jail/tmp"
         cp "$ECHO_APP" "$TMP/jail/apps/echo/run"
         touch "$TMP/jail/dev/null"
         cat >"$TMP/enter" <<'SH'
 mount -t proc proc "$1/proc" && mount --bind /dev/null "$1/dev/null" && exec chroot "$@"
 SH
         unshare --pid --fork --mount --kill-child sh "$TMP/enter" "$TMP/jail" /sidekeeper run --listen 127.0.0.1:0 \
-            --apps /apps --run-dir /run/sidekeeper --address-file /run/sidekeeper/address --workers 2 --user 65534:65534 \
+            --apps /apps --run-dir /run/sidekeeper --address-file /tmp/address --workers 2 --user 65534:65534 \
             >"$TMP/jail.log" 2>&1 </dev/null &
         outer=$!
-        wait_for "the address" 20 test -s "$TMP/jail/run/sidekeeper/address"
-        URL=http://$(cat "$TMP/jail/run/sidekeeper/address")
+        wait_for "the address" 20 test -s "$TMP/jail/tmp/address"
+        URL=http://$(cat "$TMP/jail/tmp/address")
         same "$(status /)" 200
         inner=$(cat "/proc/$outer/task/"*/children)
         inner=${inner% }
@@ -51,7 +53,7 @@ fi
 end_step
 
 echo_app 1
-start_sidekeeper --apps "$TMP/apps" --connect-timeout 1
+start_sidekeeper --apps "$TMP/apps" --connect-timeout 1 --upstream-idle-timeout 0.1
 
 step "after a halt of three seconds the same worker serves"
 worker=$(worker_pids echo)
@@ -63,5 +65,7 @@ same "$(worker_pids echo)" "$worker"
 
 step "a removed run directory is named in the log"
 rm -rf "$SK_DIR/run"
+# A connection that is kept to the worker would still serve.
+sleep 2
 same "$(status /)" 503
 wait_for "the reason" 10 log_has "its socket is gone from the run directory"

@@ -43,11 +43,7 @@ impl RunDir {
             path: path.to_path_buf(),
             source,
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed)?;
+        make(path).map_err(failed)?;
         let path = fs::canonicalize(path).map_err(failed)?;
         make_private(&path)?;
         let lock = lock(&path)?;
@@ -148,6 +144,17 @@ fn file_name_of(app: &str) -> String {
         .collect()
 }
 
+/// What lies above it is not ours to close to others: they have their own there.
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 /// Makes the directory, as root, for whom we are about to become. One that root has used before is
 /// given away with what lies in it; one that belongs to anybody else is left for the start to refuse.
 pub fn hand_over(path: &Path, uid: u32, gid: u32) -> Result<(), StartError> {
@@ -155,11 +162,7 @@ pub fn hand_over(path: &Path, uid: u32, gid: u32) -> Result<(), StartError> {
         path: path.to_path_buf(),
         source,
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(failed)?;
+    make(path).map_err(failed)?;
     // A link to a directory is not one: others could lead us to theirs.
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
     if !metadata.is_dir() || metadata.uid() != user() || metadata.uid() == uid {
