@@ -41,7 +41,7 @@ step "the configuration is read anew: every worker is replaced, and says the new
 before=$(worker_pids main)
 configure "$(app_json main / 3 '{"VERSION": "two"}')"
 out=$(reload)
-has "$out" "main: 0 done, 2 to go; worker 0: its successor starts" "main: 3 done, 0 to go; serves" "main: 3 workers of the new version serve"
+has "$out" "main: 0 of 3 done; the successor of worker 0 starts" "main: 3 of 3 done; it serves" "main: 3 workers of the new version serve"
 same "$(tail -n 1 <<<"$out" | grep -c 'new version serve')" 1
 for _ in 1 2 3 4 5 6; do serves /version two; done
 wait_for "the old workers to leave" 20 none_of "$before"
@@ -113,7 +113,7 @@ wait_for "fewer workers" 20 workers_are main 2
 
 step "an app moves to another path, and one is removed"
 configure "$(app_json main / 2 '{"VERSION": "seven"}')" "$(app_json less /less 1 '{"VERSION": "less"}')"
-has "$(reload)" "more: removed" "less: 1 workers"
+has "$(reload)" "more: removed" "less: 1 worker of the new version serves"
 serves /less/version less
 serves /more/version seven
 wait_for "its workers to leave" 20 workers_are more 0

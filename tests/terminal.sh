@@ -55,6 +55,6 @@ lacks "$(cat "$LOG")" $'\e[K' $'\r'
 reload_on_terminal() {
     local seen
     seen=$(on_terminal 'never said' "$SIDEKEEPER" reload --run-dir "$SK_DIR/run" | cat -v)
-    has "$seen" '^Mslow: 0 done, 0 to go; worker 0: its successor starts^[[K' 'slow: 1 workers of the new version serve'
+    has "$seen" '^Mslow: 0 of 1 done; the successor of worker 0 starts^[[K' 'slow: 1 worker of the new version serves'
 }
 check "a reload shows how far it is, in one line" reload_on_terminal

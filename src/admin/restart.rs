@@ -97,7 +97,9 @@ pub fn begin(
 /// What became of the restart of one worker; None: it is under way.
 fn outcome(old: &WorkerStatus, new: &WorkerStatus, took: Duration) -> Option<String> {
     let name = names::worker(new);
-    if new.life == old.life && new.pid == old.pid && old.pid.is_some() {
+    // The order has not been obeyed yet.
+    let untouched = new.life == old.life && new.pid == old.pid;
+    if untouched && (old.pid.is_some() || new.condition == old.condition) {
         return None;
     }
     // The first of its lives since then has ended by itself.

@@ -351,11 +351,11 @@ mod tests {
 
     #[test]
     fn what_passes_is_replaced_on_a_terminal_and_kept_elsewhere() {
-        let passing = r#"{"text":"chat: 1 done, 2 to go","passing":true}"#;
+        let passing = r#"{"text":"chat: 1 of 3 done","passing":true}"#;
         let last = r#"{"text":"chat: 3 workers serve"}"#;
         let on = |line: &str, width| text(line, width).expect("a line");
-        assert_eq!(on(passing, None), "chat: 1 done, 2 to go\n");
-        assert_eq!(on(passing, Some(80)), "\rchat: 1 done, 2 to go\x1b[K");
+        assert_eq!(on(passing, None), "chat: 1 of 3 done\n");
+        assert_eq!(on(passing, Some(80)), "\rchat: 1 of 3 done\x1b[K");
         assert_eq!(on(passing, Some(8)), "\rchat: 1…\x1b[K");
         assert_eq!(on(last, Some(8)), "\r\x1b[Kchat: 3 workers serve\n");
     }

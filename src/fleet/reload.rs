@@ -382,12 +382,11 @@ impl Supervisor {
             return;
         };
         work.stage = Stage::Trial { newcomer, old };
-        let (done, left) = (work.accepted, work.steps.len());
         let text = match old {
-            Some(_) => format!("worker {instance}: its successor starts"),
+            Some(_) => format!("the successor of worker {instance} starts"),
             None => format!("worker {instance} starts"),
         };
-        self.tell_passing(&text, done, left);
+        self.tell_passing(&text);
         let Some(work) = self.reloading.work() else {
             return;
         };
@@ -449,23 +448,26 @@ impl Supervisor {
         }
         self.tell_app_ready(index);
         self.sort_places();
-        if let Some(work) = self.reloading.work() {
-            let (done, left) = (work.accepted, work.steps.len());
-            self.tell_passing("serves", done, left);
-        }
+        self.tell_passing("it serves");
     }
 
     /// Where the app that is being worked on stands, for who watches.
-    fn tell_passing(&self, text: &str, done: u32, left: usize) {
+    fn tell_passing(&self, text: &str) {
         let Some(course) = &self.reloading.current else {
             return;
         };
-        let name = course
-            .work
-            .as_ref()
-            .and_then(|work| self.apps.get(work.app))
-            .map_or("", |app| &app.name);
-        let text = format!("{name}: {done} done, {left} to go; {text}");
+        let Some(work) = &course.work else { return };
+        let Some(app) = self.apps.get(work.app) else {
+            return;
+        };
+        let to_come = work.steps.iter().filter(|step| match step {
+            Step::Replace { .. } | Step::Add { .. } => true,
+            Step::Retire { .. } => false,
+        });
+        let coming = u32::from(matches!(work.stage, Stage::Trial { .. }));
+        let done = work.accepted;
+        let all = done + coming + u32::try_from(to_come.count()).unwrap_or(0);
+        let text = format!("{}: {done} of {all} done; {text}", app.name);
         course.tell(text, ProgressStage::Passing);
     }
 
@@ -588,9 +590,13 @@ impl Supervisor {
             app.forget_hand();
         }
         let text = format!(
-            "{}: {} workers of the new version serve after {} s",
+            "{}: {} {} after {} s",
             app.name,
             work.accepted,
+            match work.accepted {
+                1 => "worker of the new version serves",
+                _ => "workers of the new version serve",
+            },
             seconds(work.began.elapsed())
         );
         info!("reload: {text}");
