@@ -52,6 +52,8 @@ pub struct Exchange {
     get: bool,
     /// Where our own cookie leads, which the client has sent.
     affinity: Option<Slot>,
+    /// The app binds browsers to workers with a cookie of ours.
+    affine: bool,
     /// What the client of an engine.io session looks like.
     looks: Looks,
     /// The client of an engine.io session closes it with this request.
@@ -130,6 +132,7 @@ impl Default for Exchange {
             bound: false,
             get: false,
             affinity: None,
+            affine: false,
             looks: Looks::UNKNOWN,
             farewell: false,
             repeatable: false,

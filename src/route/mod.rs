@@ -13,6 +13,7 @@ use crate::http::sniff;
 use crate::roster::{
     App, Availability, LastWords, Looks, Policy, Returning, Roster, Slot, View, Worker,
 };
+use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -130,15 +131,17 @@ impl Tables {
 pub struct Router {
     view: View,
     rules: Rules,
+    /// The index of each worker in its app: a session's is found without a look at the others.
+    places: HashMap<Slot, usize>,
     tables: Arc<Tables>,
 }
 
 impl Router {
     pub fn new(view: View, tables: Arc<Tables>) -> Self {
-        let rules = Rules::new(view.roster());
         Router {
+            rules: Rules::new(view.roster()),
+            places: places(view.roster()),
             view,
-            rules,
             tables,
         }
     }
@@ -148,6 +151,7 @@ impl Router {
         let changed = self.view.refresh();
         if changed {
             self.rules = Rules::new(self.view.roster());
+            self.places = places(self.view.roster());
         }
         changed
     }
@@ -240,7 +244,7 @@ impl Router {
         // The query beats the cookies: two tabs share one cookie jar, and a cookie may be stale.
         if let Some(sid) = engine_sid(request) {
             if let Some(known) = self.tables.engine.find(&app.name, sid.as_bytes(), now_ms) {
-                return match alive(app, known) {
+                return match self.alive(app, known) {
                     Some(worker) if has_to_go(app, worker, sid, now_ms) => Owner::Gone,
                     Some(worker) => Owner::Worker(worker, Why::Sid(known.looks)),
                     None => Owner::Gone,
@@ -249,7 +253,7 @@ impl Router {
         } else if let Some(session) = sniff::sockjs_session(request.path) {
             let tables = &self.tables.engine;
             let known = tables.find(&app.name, session.as_bytes(), now_ms);
-            if let Some(worker) = known.and_then(|known| alive(app, known)) {
+            if let Some(worker) = known.and_then(|known| self.alive(app, known)) {
                 return Owner::Worker(worker, Why::Path);
             }
         }
@@ -261,7 +265,7 @@ impl Router {
                 .tables
                 .cookies
                 .find(&app.name, value.as_bytes(), now_ms);
-            if let Some(worker) = found.and_then(|known| alive(app, known)) {
+            if let Some(worker) = found.and_then(|known| self.alive(app, known)) {
                 return Owner::Worker(worker, Why::Cookie);
             }
         }
@@ -272,16 +276,41 @@ impl Router {
     fn favourite(&self, app: &App, request: &Request<'_, '_>, looks: Looks, now_ms: u64) -> Owner {
         if let Some(worker) = self
             .affinity(app, request)
-            .and_then(|s| serving(app, s, None))
+            .and_then(|s| self.serving(app, s, None))
         {
             return Owner::Worker(worker, Why::Affinity);
         }
         let returning = self.view.returning();
-        let worker = returning.back(looks, now_ms, |slot, life| serving(app, slot, Some(life)));
+        let serving = |slot, life| self.serving(app, slot, Some(life));
+        let worker = returning.back(looks, now_ms, serving);
         match worker {
             Some(worker) => Owner::Worker(worker, Why::Returned),
             None => Owner::Nobody,
         }
+    }
+
+    /// The worker of this app in this slot, and its index.
+    fn standing<'a>(&self, app: &'a App, slot: Slot) -> Option<(usize, &'a Worker)> {
+        let index = *self.places.get(&slot)?;
+        let worker = app.workers.get(index)?;
+        (worker.slot == slot).then_some((index, worker))
+    }
+
+    /// The index of the worker in this slot, if it takes new sessions, and lives this life.
+    fn serving(&self, app: &App, slot: Slot, life: Option<u32>) -> Option<usize> {
+        let (index, worker) = self.standing(app, slot)?;
+        let same = life.is_none_or(|life| worker.life == life);
+        (same && worker.availability == Availability::Serving).then_some(index)
+    }
+
+    /// The index of the worker, if that very life can still be asked.
+    fn alive(&self, app: &App, Known { home, .. }: Known) -> Option<usize> {
+        let (index, worker) = self.standing(app, home.slot)?;
+        let asked = matches!(
+            worker.availability,
+            Availability::Serving | Availability::Draining
+        );
+        (asked && worker.life == home.life).then_some(index)
     }
 
     /// Where our own cookie leads.
@@ -343,15 +372,6 @@ fn home(worker: &Worker) -> sticky::Home {
     }
 }
 
-/// The index of the worker in this slot, if it takes new sessions, and lives this life.
-fn serving(app: &App, slot: Slot, life: Option<u32>) -> Option<usize> {
-    app.workers.iter().position(|w| {
-        w.slot == slot
-            && life.is_none_or(|life| w.life == life)
-            && w.availability == Availability::Serving
-    })
-}
-
 /// Whether the worker leaves and it is this session's turn to go. Its client opens a new one.
 fn has_to_go(app: &App, worker: usize, sid: &str, now_ms: u64) -> bool {
     let drain = app.workers.get(worker).and_then(|worker| worker.drain);
@@ -361,16 +381,14 @@ fn has_to_go(app: &App, worker: usize, sid: &str, now_ms: u64) -> bool {
     })
 }
 
-/// The index of the worker, if that very life can still be asked.
-fn alive(app: &App, Known { home, .. }: Known) -> Option<usize> {
-    app.workers.iter().position(|w| {
-        w.slot == home.slot
-            && w.life == home.life
-            && matches!(
-                w.availability,
-                Availability::Serving | Availability::Draining
-            )
-    })
+fn places(roster: &Roster) -> HashMap<Slot, usize> {
+    let workers = roster
+        .apps
+        .iter()
+        .flat_map(|app| app.workers.iter().enumerate());
+    workers
+        .map(|(index, worker)| (worker.slot, index))
+        .collect()
 }
 
 #[cfg(test)]

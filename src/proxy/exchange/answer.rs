@@ -224,6 +224,10 @@ impl Exchange {
     /// Our own cookie, for a client that does not have it, or has one that leads elsewhere. Not
     /// where a session decides: two tabs of one browser may have theirs at different workers.
     fn add_affinity(&self, ctx: &mut Context, head: &mut Vec<u8>) {
+        // Most apps have none, and to find a worker by its slot takes a look at all of them.
+        if !self.affine {
+            return;
+        }
         let Some(slot) = self
             .upstream
             .and_then(|id| ctx.upstreams.get(id))

@@ -64,6 +64,11 @@ impl Exchange {
         } else {
             self.record.app = ctx.router.app(request);
         }
+        let app = self
+            .record
+            .app
+            .and_then(|app| ctx.router.roster().apps.get(app));
+        self.affine = app.is_some_and(|app| app.affinity_cookie.is_some());
         if let Decision::SessionGone = decision {
             return Err(Own::SessionGone {
                 upgrade: request.websocket,
