@@ -96,7 +96,7 @@ options! {
         "address of the dashboard, /metrics, /healthz and /readyz; whoever can reach it can read it";
     dashboard_token_file: Option<PathBuf> = "FILE", default "", otherwise "nothing can be changed from the dashboard",
         "file whose first line is the token with which the dashboard may reload and scale";
-    run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root, else $XDG_RUNTIME_DIR/sidekeeper, else /tmp/sidekeeper-UID",
+    run_dir: Option<PathBuf> = "DIR", default "", otherwise "/run/sidekeeper for root and whoever owns it, else $XDG_RUNTIME_DIR/sidekeeper, else /tmp/sidekeeper-UID",
         "directory for the workers' sockets and our state; made with mode 0700";
     address_file: Option<PathBuf> = "FILE", default "", otherwise "not written",
         "file that gets the bound addresses, one a line, when every app has a ready worker";

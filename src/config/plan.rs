@@ -377,17 +377,7 @@ fn finish(
         shutdown_timeout: options
             .shutdown_timeout
             .map_or(Duration::ZERO, |Seconds(time)| time),
-        run_dir: match options.user {
-            // It stays root's usual one: who asks later, and who comes after an upgrade, finds it there.
-            Some(_) => run_dir(
-                options.run_dir,
-                &Machine {
-                    user: 0,
-                    ..machine.clone()
-                },
-            ),
-            None => run_dir(options.run_dir, machine),
-        },
+        run_dir: run_dir(options.run_dir, machine),
         rights,
         dashboard_token_file: options.dashboard_token_file,
         dashboard: options.dashboard.map(|HostPort(address)| address),
@@ -454,8 +444,11 @@ pub fn run_dir(told: Option<PathBuf>, machine: &Machine) -> PathBuf {
 }
 
 fn usual_run_dir(machine: &Machine) -> PathBuf {
+    let of_root = PathBuf::from("/run/sidekeeper");
+    // Root gives it to whom it becomes; they find it again.
+    let given = std::fs::metadata(&of_root).is_ok_and(|meta| meta.uid() == machine.user);
     match &machine.runtime_dir {
-        _ if machine.user == 0 && Path::new("/run").is_dir() => PathBuf::from("/run/sidekeeper"),
+        _ if given || machine.user == 0 && Path::new("/run").is_dir() => of_root,
         Some(dir) if dir.is_dir() => dir.join("sidekeeper"),
         Some(_) | None => std::env::temp_dir().join(format!("sidekeeper-{}", machine.user)),
     }
