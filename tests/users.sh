@@ -152,7 +152,7 @@ kill -KILL "$before"
 wait_for "its next life" 10 eval '[ "$(fact /other f.pid)" != "$before" ]'
 same "$(fact /other f.uid)" 4721
 configure "$ours" "$other" "$named" "$(app_json more "\"script\": \"$FACTS\", \"uid\": 4731")"
-has "$("$SIDEKEEPER" reload --run-dir "$SK_DIR/run")" "other: 1 workers" "named: 1 workers" "more: 1 workers"
+has "$("$SIDEKEEPER" reload --run-dir "$SK_DIR/run")" "other: 1 worker" "named: 1 worker" "more: 1 worker"
 same "$(fact /more '[f.uid, f.gid]')" "[4731,4731]"
 same "$(fact /named '[f.uid, f.env.USER]')" "[$nobody,\"nobody\"]"
 same "$(fact /other f.capabilities)" "[\"$none\",\"$none\",\"$none\"]"
