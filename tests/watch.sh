@@ -68,8 +68,8 @@ wait_for "another worker" 30 replaced node "$before"
 wait $busy $waited
 same "$(cat "$TMP/busy")" 502 # not tried on the next life
 same "$(cat "$TMP/waited")" "$(worker_pids node 0)"
-has "$(death_of node.0)" "SIGKILL: hung: its event loop has been silent for" "running" "open, without a byte for" "autopsies/"
-has "$(autopsy_of node.0)" "% of a core" "asked for /busy" "last report of its event loop" "State:" "thread $before"
+has "$(death_of node.0)" "SIGKILL: hung: its event loop has been silent for" "running" "open, the oldest for" "(GET /busy)" "autopsies/"
+has "$(autopsy_of node.0)" "% of a core" "asked for /busy" "last report of its event loop" "State:" "thread $before" "s sent: GET /busy from 127.0.0.1:"
 
 step "so is one that blocks in a system call"
 before=$(worker_pids node 0)

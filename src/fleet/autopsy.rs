@@ -6,6 +6,7 @@ use crate::fleet::life::LifeKey;
 use crate::fleet::message::Stats;
 use crate::fleet::status::Open;
 use crate::fleet::watch::Cause;
+use crate::roster::traffic::{Heard, Progress, Traffic};
 use crate::sys::process::Pid;
 use crate::sys::procfs::{self, Doing, TICKS_PER_SECOND};
 use crate::sys::threads::{Call, Thread, threads};
@@ -25,6 +26,10 @@ const FILES_MAX: usize = 20;
 const CPU_LOOK: Duration = Duration::from_millis(250);
 /// How long the last lines of stderr are waited for.
 const WORDS_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long pool threads are waited for.
+const TRAFFIC_TIME_MAX: Duration = Duration::from_millis(500);
+/// Requests that are listed, the oldest first.
+const REQUESTS_MAX: usize = 50;
 const PROCESSES_MAX: usize = 8;
 const THREADS_MAX: usize = 32;
 
@@ -41,6 +46,8 @@ pub struct Case {
     /// What the hook said last, and how long ago.
     pub stats: Option<Stats>,
     pub silence: Duration,
+    /// Who knows the requests that it has.
+    pub traffic: Option<Arc<dyn Traffic>>,
     /// The last lines of its stderr come here.
     pub words: Receiver<Vec<String>>,
     pub dir: PathBuf,
@@ -89,17 +96,23 @@ fn perform(case: &Case) -> Finding {
         .zip(before)
         .map(|(pid, before)| body(*pid, &before, began))
         .collect();
+    let heard = case
+        .traffic
+        .as_ref()
+        .map_or_else(Heard::default, |traffic| {
+            traffic.under_way(Some(case.key.slot), TRAFFIC_TIME_MAX)
+        });
     let words = case.words.recv_timeout(WORDS_TIME_MAX).unwrap_or_default();
     let main_body = main.and_then(|main| bodies.iter().find(|body| body.pid == main.main));
     let doing = main_body.or(bodies.first()).map_or_else(
         || "its process cannot be seen".to_owned(),
         |body| doing(body, main.map(|main| main.doing).unwrap_or_default()),
     );
-    let summary = match open_requests(case) {
+    let summary = match open_requests(case, &heard) {
         Some(open) => format!("{doing}; {open}"),
         None => doing,
     };
-    let text = report(case, &summary, &bodies, &words);
+    let text = report(case, &summary, &bodies, &heard, &words);
     match write(case, &text) {
         Ok(file) => Finding {
             key: case.key,
@@ -166,21 +179,27 @@ fn or_dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-fn open_requests(case: &Case) -> Option<String> {
+fn open_requests(case: &Case, heard: &Heard) -> Option<String> {
     let count = case.open.requests;
     let noun = if count == 1 { "request" } else { "requests" };
-    match (count, case.waiting) {
-        (0, _) => None,
-        (_, Some(time)) => Some(format!(
+    match (count, heard.requests.first(), case.waiting) {
+        (0, _, _) => None,
+        (_, Some(oldest), _) => Some(format!(
+            "{count} {noun} open, the oldest for {} s ({} {})",
+            oldest.age_ms / 1000,
+            oldest.method,
+            oldest.target
+        )),
+        (_, None, Some(time)) => Some(format!(
             "{count} {noun} open, without a byte for {} s",
             time.as_secs()
         )),
-        (_, None) => Some(format!("{count} {noun} open")),
+        (_, None, None) => Some(format!("{count} {noun} open")),
     }
 }
 
 /// The whole text. Writing to a String cannot fail.
-fn report(case: &Case, summary: &str, bodies: &[Body], words: &[String]) -> String {
+fn report(case: &Case, summary: &str, bodies: &[Body], heard: &Heard, words: &[String]) -> String {
     let mut text = format!(
         "{} (pid {}, life {}) was found hung: {}\n{summary}\n\n",
         case.name, case.pid, case.key.life, case.cause
@@ -216,6 +235,31 @@ fn report(case: &Case, summary: &str, bodies: &[Body], words: &[String]) -> Stri
             );
         }
         None => text.push_str("last report of its event loop: none\n"),
+    }
+    let _ = writeln!(text, "\nopen requests, the oldest first:");
+    if heard.requests.is_empty() {
+        text.push_str("  (none)\n");
+    }
+    for request in heard.requests.iter().take(REQUESTS_MAX) {
+        let stage = match request.progress {
+            Progress::UnderWay(stage) => stage.word(),
+            Progress::Ended { end, .. } => end,
+        };
+        let client = request
+            .client
+            .map_or_else(|| "-".to_owned(), |client| client.to_string());
+        let _ = writeln!(
+            text,
+            "  {:.1} s {stage}: {} {} from {client}, id {}",
+            request.age_ms as f64 / 1000.0,
+            request.method,
+            request.target,
+            request.id
+        );
+    }
+    let left_out = heard.more + heard.requests.len().saturating_sub(REQUESTS_MAX);
+    if left_out > 0 {
+        let _ = writeln!(text, "  and {left_out} more");
     }
     let _ = writeln!(text, "\nlast lines of stderr:");
     if words.is_empty() {
@@ -338,6 +382,7 @@ mod tests {
             waiting: Some(Duration::from_secs(29)),
             stats: None,
             silence: Duration::from_secs(31),
+            traffic: None,
             words,
             dir: dir.clone(),
         };

@@ -176,6 +176,7 @@ impl Supervisor {
             waiting: place.vigil.waiting(open.requests, at),
             stats: place.stats,
             silence: place.vigil.silence(at),
+            traffic: self.board.traffic().cloned(),
             words: words_in,
             dir,
         };

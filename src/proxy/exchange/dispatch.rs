@@ -2,6 +2,7 @@
 //! that is safe.
 
 use super::{Exchange, Upload, Waiting, upload};
+use crate::gauges::AppGauges;
 use crate::http::framing::{self, Framing, Malformed};
 use crate::http::head::{Method, Request};
 use crate::http::sniff;
@@ -250,11 +251,17 @@ impl Exchange {
     /// Sends the request once more, on a connection of its own, to another worker if there is
     /// one. RFC 9110, 9.2.2: only what is idempotent, and only because no byte of an answer came.
     pub(super) fn try_again(&mut self, ctx: &mut Context, client: &mut Client) {
+        let upstream = self.upstream.and_then(|id| ctx.upstreams.get(id));
+        let of_app = upstream.map(|upstream| Arc::clone(&upstream.gauges.app));
         self.drop_upstream(ctx);
         debug!("{}: the worker ended; sent again", self.worker_name(ctx));
         let kept = std::mem::take(&mut self.kept);
         self.repeatable = false;
-        let decision = self.decide_again(ctx, true);
+        let decision = match self.decide_again(ctx, true) {
+            // Its place is gone from the roster already: it was leaving when it died.
+            Decision::NoApp => self.decide_for(ctx, of_app.as_ref()),
+            decision => decision,
+        };
         let sent = self.send_to(ctx, client, decision, true, &kept);
         if let Err(own) = sent {
             self.answer_ourselves(ctx, client, own);
@@ -306,6 +313,20 @@ impl Exchange {
                 Some(app) => ctx.router.balanced(app, ip, &[], Why::Policy),
                 None => Decision::NoApp,
             },
+        }
+    }
+
+    /// Decides anew for an app that is known by its gauges.
+    fn decide_for(&self, ctx: &Context, of_app: Option<&Arc<AppGauges>>) -> Decision {
+        let mut apps = ctx.router.roster().apps.iter();
+        let known = |gauges: &Arc<AppGauges>| apps.position(|app| Arc::ptr_eq(&app.gauges, gauges));
+        match of_app.and_then(known) {
+            Some(app) => {
+                let ip = self.from.client.map(|a| a.ip());
+                let why = Why::Moved(Moved::WorkerDied);
+                ctx.router.balanced(app, ip, &[], why)
+            }
+            None => Decision::NoApp,
         }
     }
 
