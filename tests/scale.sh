@@ -190,6 +190,22 @@ has "$OUT" "main.1 does not come up: exit code 1"
 relieve
 stop_sidekeeper
 
+step "a client that keeps coming with a cookie moves on, and does not keep its worker for ever"
+configure "$(app_json main / '"instances": 2, "session_cookies": ["session"], "drain_timeout": 3')"
+start_sidekeeper --config "$TMP/apps.json"
+wait_for "two workers" 20 eval 'has "$(ask status)" "2/2"'
+cookie=$(for _ in 1 2 3 4; do get /login -i; echo; done | tr -d '\r' | sed -n '/^Set-Cookie: /{s///;h}; /^1 /{x;p;q}')
+(until [ -e "$TMP/enough" ]; do get / -w ' %{http_code}\n' -b "$cookie"; sleep 0.2; done) >"$TMP/cookies" 2>&1 &
+visitor=$!
+wait_for "answers of the one with the session" 10 grep -q '^1 .* 200' "$TMP/cookies"
+code 0 ask scale main 1
+wait_for "it to leave" 30 workers_are main 1
+touch "$TMP/enough"
+wait "$visitor"
+has "$(tail -n 1 "$TMP/cookies")" "0 "
+same "$(grep -v ' 200$' "$TMP/cookies" || true)" ""
+stop_sidekeeper
+
 step "a worker that only waits is full too, if the app says how many requests it is meant to have"
 configure "$(app_json main / '"min": 1, "max": 2, "requests_per_worker": 3')"
 start_sidekeeper --config "$TMP/apps.json"

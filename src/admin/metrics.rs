@@ -169,7 +169,8 @@ fn apps(page: &mut Page, roster: &Roster, statuses: &[WorkerStatus], scales: &[A
         page.sample("", &[("app", &app.name)], of_app(app).len() as f64);
     }
     let scale = |app: &App| scales.iter().find(|scale| scale.app == app.name);
-    let figures: [(&Metric, fn(&AppScale) -> f64); 3] = [
+    type Figure = fn(&AppScale) -> f64;
+    let figures: [(&Metric, Figure); 3] = [
         (&WORKERS_MIN, |scale| f64::from(scale.min)),
         (&WORKERS_MAX, |scale| f64::from(scale.max)),
         (&HELD, |scale| f64::from(u8::from(scale.held.is_some()))),

@@ -167,6 +167,10 @@ pub struct Place {
     pub drain: Option<Drain>,
     /// When those are sent away that have not left a replaced worker by themselves.
     pub send_away_at: Option<Instant>,
+    /// When one that is waited for without a deadline gets nothing any more, not even of its sessions:
+    /// it only finishes. Otherwise a client with a cookie could keep it for ever.
+    pub last_call: Option<Instant>,
+    pub closed: bool,
     /// Since when nobody is left that it serves, while it drains.
     pub quiet_since: Option<Instant>,
     /// Why we killed it, if we did.
@@ -218,6 +222,8 @@ impl Place {
             door: None,
             drain: None,
             send_away_at: None,
+            last_call: None,
+            closed: false,
             quiet_since: None,
             sentence: None,
             vigil: Vigil::begin(now),
@@ -258,6 +264,9 @@ impl Place {
     }
 
     pub fn availability(&self) -> Availability {
+        if self.closed {
+            return Availability::Down;
+        }
         let rules = &self.version.rules;
         self.worker.availability(rules, self.listener.is_some())
     }
@@ -274,6 +283,8 @@ impl Place {
         self.door = None;
         self.drain = None;
         self.send_away_at = None;
+        self.last_call = None;
+        self.closed = false;
         self.quiet_since = None;
         self.sentence = None;
         self.stats = None;
@@ -320,6 +331,9 @@ impl Place {
         let time = self.version.rules.drain_timeout;
         let ahead = self.drain_spread() + SEND_AWAY_SLACK.min(time / 10);
         self.send_away_at = Some(now + time.saturating_sub(ahead));
+        if let State::Draining { until: None, .. } = self.worker.state {
+            self.last_call = Some(now + time);
+        }
     }
 
     fn drain_spread(&self) -> Duration {

@@ -163,6 +163,16 @@ impl Supervisor {
         self.reloading.current.is_some() || !self.reloading.waiting.is_empty()
     }
 
+    /// Whether it is an app's turn.
+    pub fn reloads_app(&self, app: usize) -> bool {
+        let work = self
+            .reloading
+            .current
+            .as_ref()
+            .and_then(|course| course.work.as_ref());
+        work.is_some_and(|work| work.app == app)
+    }
+
     /// Everything of a reload that can be done now.
     pub fn go_on_reloading(&mut self, now: Instant) {
         if self.stopping {

@@ -1,5 +1,6 @@
 //! Scaling: looks at the apps whose number of workers may change, asks `policy`, and starts or spares
-//! workers. Runs on the supervisor thread, in its turns; while a reload is under way it rests.
+//! workers. Runs on the supervisor thread, in its turns; while a reload is under way it only wakes
+//! who sleeps.
 //!
 //! A worker that is added is one like any other: it waits for its first life, is on the roster as
 //! coming, and serves when it is ready. One that is spared keeps those that it serves until they
@@ -164,13 +165,13 @@ impl Supervisor {
     }
 
     pub fn scaling_deadline(&self) -> Option<Instant> {
-        let rests = self.stopping || self.reloads();
-        (!rests && (0..self.apps.len()).any(|app| self.is_elastic(app))).then_some(self.scaling.due)
+        let elastic = |app| self.is_elastic(app);
+        (!self.stopping && (0..self.apps.len()).any(elastic)).then_some(self.scaling.due)
     }
 
     /// Looks at all apps, if it is time to.
     pub fn go_on_scaling(&mut self, now: Instant) {
-        if self.stopping || self.reloads() || now < self.scaling.due {
+        if self.stopping || now < self.scaling.due {
             return;
         }
         self.scaling.due = now + LOOK_EVERY;
@@ -188,6 +189,10 @@ impl Supervisor {
         };
         let (limits, count) = (app.limits(), self.members(index).count());
         let count = u32::try_from(count).unwrap_or(u32::MAX);
+        // A reload may take its time; who sleeps is woken all the same, unless it is its turn.
+        if self.reloads() && (count > 0 || self.reloads_app(index)) {
+            return false;
+        }
         match count {
             0 => limits.min > 0 || limits.max > 0 && app.gauges.waiting.load(Relaxed) > 0,
             count => limits.min < limits.max || count < limits.min || count > limits.max,

@@ -295,6 +295,7 @@ impl Supervisor {
                 // Its counts are written by others.
                 self.changed = true;
                 let quiet = place.look_for_quiet(now);
+                place.closed |= place.last_call.is_some_and(|at| at <= now);
                 if place.send_away_at.is_some_and(|at| at <= now) {
                     self.send_away(index);
                 }

@@ -267,11 +267,12 @@ fn down(facts: &Facts<'_>, app: &str) -> Level {
         facts
             .workers
             .iter()
-            .filter(|worker| &*worker.status.app == app)
+            .filter(|worker| &*worker.status.app == app && worker.status.member)
     };
     let ready = of_app().any(|worker| worker.status.condition == Condition::Ready);
-    // One that has no workers sleeps until somebody asks for it.
-    let down = !ready && of_app().next().is_some() && facts.was_ready.contains(&app);
+    // One that has no workers sleeps until somebody asks for it, and then its first one starts.
+    let died = of_app().any(|worker| !worker.status.deaths.is_empty());
+    let down = !ready && died && facts.was_ready.contains(&app);
     bad_if(down, || {
         let reason = of_app()
             .filter_map(|worker| worker.status.deaths.last())
