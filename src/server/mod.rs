@@ -62,7 +62,7 @@ impl fmt::Display for BindError {
         match self.error.kind() {
             io::ErrorKind::AddrInUse => f.write_str("; choose another one with --listen"),
             io::ErrorKind::PermissionDenied => {
-                f.write_str("; choose a port above 1023 with --listen, or start as root")
+                f.write_str("; choose a port above 1023 with --listen, or start as root with --user NAME")
             }
             _ => Ok(()),
         }
