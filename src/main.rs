@@ -112,7 +112,8 @@ fn answer() -> Result<(), Failure> {
                 Ok(config::plan::plan(options, command, &look()?)?)
             };
             let plan = read()?;
-            run::voice::start(plan.log_level, plan.log_date.as_ref()).map_err(failure)?;
+            let _log =
+                run::voice::start(plan.log_level, plan.log_date.as_ref()).map_err(failure)?;
             for warning in &plan.warnings {
                 log::warn!("{warning}");
             }

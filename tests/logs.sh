@@ -289,6 +289,26 @@ many() { log_since "$mark" | grep -qE 'WARN.* [0-9]+ more within a second like: 
 wait_for "the count" 10 many
 stop_sidekeeper
 
+step "whoever does not read our own lines holds nobody up, and is told what he has missed"
+mkfifo "$TMP/pager"
+exec 8<>"$TMP/pager"
+"$SIDEKEEPER" run --config "$TMP/apps.json" --listen 127.0.0.1:0 --run-dir "$TMP/paged" --address-file "$TMP/paged.address" \
+    --log-level debug 2>"$TMP/pager" >/dev/null </dev/null &
+SK_PID=$!
+wait_for "sidekeeper to be ready" 30 test -s "$TMP/paged.address"
+URL=http://$(head -n 1 "$TMP/paged.address")
+# Each connection is a line of the log; a pipe holds 64 KiB, and 4096 lines more may wait.
+for _ in {1..60}; do
+    urls=$(for _ in {1..120}; do echo "url = $URL/who"; echo "output = /dev/null"; done)
+    curl -sS --max-time 20 -H 'Connection: close' -K - <<<"$urls"
+done
+same "$(status /who)" 200
+timeout 20 cat <&8 >"$TMP/paged.log" &
+wait_for "what is said of the lost ones" 15 grep -qE 'WARN .* [0-9]+ lines of ours are lost: stderr was not read' "$TMP/paged.log"
+stop_sidekeeper
+wait_for "the last line" 10 grep -q 'INFO .* stopped' "$TMP/paged.log"
+exec 8>&-
+
 step "options and keys are checked, and unknown letters of a date told"
 refused() { "$SIDEKEEPER" check "$@" -- "$ECHO_APP" 2>&1 && return 1 || true; }
 has "$(refused --log-format jsno)" "--log-format is \`jsno\`: did you mean json?"

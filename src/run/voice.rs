@@ -2,13 +2,20 @@
 //! writes it; this puts the date where the name of a module of ours would stand, and holds back what a
 //! request thread says again and again: thousands of clients of a dead worker are one thing that
 //! happens, not thousands.
+//!
+//! A thread of its own writes, and whoever has a line never waits for it: a pager that nobody scrolls,
+//! or Ctrl-S on a terminal, must not stop the service. What finds no room is counted and told.
 
 use crate::journal::date::{DateFormat, Zone};
 use crate::sys::clock::unix_ms;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 /// The date of a line, if nobody says.
 const DATE: &str = "YYYY-MM-DD HH:mm:ss.SSS Z";
@@ -19,25 +26,109 @@ const WITH_REQUESTS: [&str; 2] = ["sidekeeper::proxy", "sidekeeper::server"];
 /// An example of what was held back is not longer.
 const EXAMPLE_CHARS_MAX: usize = 200;
 
+/// Lines that wait to be written.
+const WAITING_MAX: usize = 4096;
+/// What the last lines may take to be written.
+const END: Duration = Duration::from_secs(1);
+
 /// Starts our log. What was held back is told when the log is flushed, which somebody has to do
 /// about once a second.
-pub fn start(level: LevelFilter, date: Option<&DateFormat>) -> Result<(), String> {
-    let inner = SimpleLogger::new().with_level(level);
-    let voice = Voice {
-        inner,
+pub fn start(level: LevelFilter, date: Option<&DateFormat>) -> Result<Ending, String> {
+    let cannot = |why: &dyn std::fmt::Display| format!("cannot start the log: {why}");
+    let (orders, orders_in) = bounded(WAITING_MAX);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let writer = Writer {
+        inner: SimpleLogger::new().with_level(level),
         terminal: io::stderr().is_terminal(),
+        orders: orders_in,
+        dropped: Arc::clone(&dropped),
+    };
+    let voice = Voice {
+        level,
+        orders: orders.clone(),
+        dropped,
         date: date.cloned().unwrap_or_else(|| DateFormat::read(DATE).0),
         zone: Mutex::default(),
         repeats: Mutex::default(),
     };
-    log::set_boxed_logger(Box::new(voice)).map_err(|e| format!("cannot start the log: {e}"))?;
+    thread::Builder::new()
+        .name("voice".to_owned())
+        .spawn(move || writer.run())
+        .map_err(|e| cannot(&e))?;
+    log::set_boxed_logger(Box::new(voice)).map_err(|e| cannot(&e))?;
     log::set_max_level(level);
-    Ok(())
+    Ok(Ending(orders))
+}
+
+/// Writes what waits when it is dropped, as far as somebody reads it.
+pub struct Ending(Sender<Order>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let (done, told) = bounded(1);
+        if self.0.send_timeout(Order::End(done), END).is_ok() {
+            // Whoever does not read his terminal does not keep us.
+            let _ = told.recv_timeout(END);
+        }
+    }
+}
+
+enum Order {
+    Say(Line),
+    /// All that came before is written: say so.
+    End(Sender<()>),
+}
+
+struct Line {
+    level: Level,
+    date: String,
+    text: String,
+}
+
+/// What the thread runs.
+struct Writer {
+    inner: SimpleLogger,
+    terminal: bool,
+    orders: Receiver<Order>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Writer {
+    fn run(self) {
+        for order in &self.orders {
+            match order {
+                Order::Say(line) => {
+                    self.write(line.level, &line.date, format_args!("{}", line.text));
+                    let dropped = self.dropped.swap(0, Relaxed);
+                    if dropped > 0 {
+                        let what =
+                            format_args!("{dropped} lines of ours are lost: stderr was not read");
+                        self.write(Level::Warn, &line.date, what);
+                    }
+                }
+                Order::End(done) => drop(done.send(())),
+            }
+        }
+    }
+
+    fn write(&self, level: Level, date: &str, what: std::fmt::Arguments<'_>) {
+        if self.terminal {
+            // Whatever passing line stands there. Nobody may be reading any more.
+            let _ = io::stderr().write_all(b"\x1b[K");
+        }
+        let record = Record::builder()
+            .level(level)
+            .target(date)
+            .args(what)
+            .build();
+        self.inner.log(&record);
+    }
 }
 
 struct Voice {
-    inner: SimpleLogger,
-    terminal: bool,
+    level: LevelFilter,
+    orders: Sender<Order>,
+    dropped: Arc<AtomicU64>,
     date: DateFormat,
     zone: Mutex<Zone>,
     repeats: Mutex<Repeats>,
@@ -45,7 +136,7 @@ struct Voice {
 
 impl Log for Voice {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.enabled(metadata)
+        metadata.level() <= self.level
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -74,7 +165,6 @@ impl Log for Voice {
 
     fn flush(&self) {
         let now_ms = unix_ms();
-        // Not under the lock: stderr may be slow.
         let held = self.repeats().take_held(now_ms / 1000);
         for held in held {
             let (count, example) = (held.held, &held.example);
@@ -92,17 +182,14 @@ impl Voice {
         let mut zone = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
         let offset_s = zone.offset_s(now_ms);
         drop(zone);
-        let date = self.date.format(now_ms, offset_s);
-        let record = Record::builder()
-            .level(level)
-            .target(&date)
-            .args(what)
-            .build();
-        if self.terminal {
-            // Whatever passing line stands there. Nobody may be reading any more.
-            let _ = io::stderr().write_all(b"\x1b[K");
+        let line = Line {
+            level,
+            date: self.date.format(now_ms, offset_s),
+            text: what.to_string(),
+        };
+        if self.orders.try_send(Order::Say(line)).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
         }
-        self.inner.log(&record);
     }
 
     fn repeats(&self) -> std::sync::MutexGuard<'_, Repeats> {
