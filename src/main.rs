@@ -112,13 +112,13 @@ fn answer() -> Result<(), Failure> {
                 Ok(config::plan::plan(options, command, &look()?)?)
             };
             let plan = read()?;
-            let _log =
+            let mut log =
                 run::voice::start(plan.log_level, plan.log_date.as_ref()).map_err(failure)?;
             for warning in &plan.warnings {
                 log::warn!("{warning}");
             }
             let read_anew = || read().map_err(|failure| failure.why);
-            run::run(plan, &read_anew).map_err(failure)?;
+            run::run(plan, &read_anew, &mut log).map_err(failure)?;
         }
         cli::Command::Ask(question) => {
             // The limits of an instance are not ours to raise.

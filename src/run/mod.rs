@@ -49,6 +49,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 use traces::Trace;
+use voice::Spoken;
 use watching::Changed;
 
 /// A token that can be guessed is none.
@@ -70,7 +71,7 @@ const SIGNALS_MAX: usize = 64;
 pub type ReadAnew<'a> = &'a dyn Fn() -> Result<Plan, String>;
 
 /// Runs until it is told to stop. The error is one line for the user.
-pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
+pub fn run(plan: Plan, read_anew: ReadAnew<'_>, log: &mut Spoken) -> Result<(), String> {
     let no_signals = |error| format!("cannot catch signals: {error}");
     let signals = catch_signals().map_err(no_signals)?;
     let _pid_file = match &plan.pid_file {
@@ -104,6 +105,7 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>) -> Result<(), String> {
     if let Some(rights) = &plan.rights {
         privileges::give_up(rights, &plan.run_dir)?;
     }
+    log.begin().map_err(no_threads)?;
     let signals = forward_signals(signals).map_err(no_signals)?;
     let journal = Journal::start(plan.rotation.clone()).map_err(no_threads)?;
     let bounds = Bounds {

@@ -33,7 +33,7 @@ const END: Duration = Duration::from_secs(1);
 
 /// Starts our log. What was held back is told when the log is flushed, which somebody has to do
 /// about once a second.
-pub fn start(level: LevelFilter, date: Option<&DateFormat>) -> Result<Ending, String> {
+pub fn start(level: LevelFilter, date: Option<&DateFormat>) -> Result<Spoken, String> {
     let cannot = |why: &dyn std::fmt::Display| format!("cannot start the log: {why}");
     let (orders, orders_in) = bounded(WAITING_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
@@ -51,22 +51,41 @@ pub fn start(level: LevelFilter, date: Option<&DateFormat>) -> Result<Ending, St
         zone: Mutex::default(),
         repeats: Mutex::default(),
     };
-    thread::Builder::new()
-        .name("voice".to_owned())
-        .spawn(move || writer.run())
-        .map_err(|e| cannot(&e))?;
     log::set_boxed_logger(Box::new(voice)).map_err(|e| cannot(&e))?;
     log::set_max_level(level);
-    Ok(Ending(orders))
+    Ok(Spoken {
+        orders,
+        writer: Some(writer),
+    })
 }
 
-/// Writes what waits when it is dropped, as far as somebody reads it.
-pub struct Ending(Sender<Order>);
+/// Our log, as whoever has started it holds it. When it is dropped, what waits is written, as far as
+/// somebody reads it.
+pub struct Spoken {
+    orders: Sender<Order>,
+    /// Until the thread has it.
+    writer: Option<Writer>,
+}
 
-impl Drop for Ending {
+impl Spoken {
+    /// Starts the thread; until then lines wait. It is not to be there before root is given up.
+    pub fn begin(&mut self) -> io::Result<()> {
+        if let Some(writer) = self.writer.take() {
+            thread::Builder::new()
+                .name("voice".to_owned())
+                .spawn(move || writer.run())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Spoken {
     fn drop(&mut self) {
+        if let Some(writer) = &self.writer {
+            return writer.write_waiting();
+        }
         let (done, told) = bounded(1);
-        if self.0.send_timeout(Order::End(done), END).is_ok() {
+        if self.orders.send_timeout(Order::End(done), END).is_ok() {
             // Whoever does not read his terminal does not keep us.
             let _ = told.recv_timeout(END);
         }
@@ -96,18 +115,28 @@ struct Writer {
 impl Writer {
     fn run(self) {
         for order in &self.orders {
-            match order {
-                Order::Say(line) => {
-                    self.write(line.level, &line.date, format_args!("{}", line.text));
-                    let dropped = self.dropped.swap(0, Relaxed);
-                    if dropped > 0 {
-                        let what =
-                            format_args!("{dropped} lines of ours are lost: stderr was not read");
-                        self.write(Level::Warn, &line.date, what);
-                    }
+            self.obey(order);
+        }
+    }
+
+    fn write_waiting(&self) {
+        for order in self.orders.try_iter() {
+            self.obey(order);
+        }
+    }
+
+    fn obey(&self, order: Order) {
+        match order {
+            Order::Say(line) => {
+                self.write(line.level, &line.date, format_args!("{}", line.text));
+                let dropped = self.dropped.swap(0, Relaxed);
+                if dropped > 0 {
+                    let what =
+                        format_args!("{dropped} lines of ours are lost: stderr was not read");
+                    self.write(Level::Warn, &line.date, what);
                 }
-                Order::End(done) => drop(done.send(())),
             }
+            Order::End(done) => drop(done.send(())),
         }
     }
 
