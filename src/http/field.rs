@@ -166,6 +166,7 @@ pub fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// Writes a number without the formatting machinery, which costs more than the rest of a head.
+#[inline]
 pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0u8; 20];
     let mut used = 0;

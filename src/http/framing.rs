@@ -193,6 +193,7 @@ impl Decoder {
     }
 
     /// Takes as many of the available payload bytes as belong to this piece.
+    #[inline]
     fn take_payload(&mut self, available: usize) -> usize {
         let after = match self.state {
             State::UntilClose => return available,
@@ -372,6 +373,7 @@ pub fn transfer(
 }
 
 /// How many bytes of `input` are payload. The decoder stays where it is.
+#[inline]
 pub fn payload_bytes(decoder: &Decoder, input: &[u8]) -> Result<usize, Malformed> {
     let mut ahead = decoder.clone();
     let (mut used, mut payload) = (0, 0);
@@ -383,6 +385,7 @@ pub fn payload_bytes(decoder: &Decoder, input: &[u8]) -> Result<usize, Malformed
 }
 
 /// The next step that takes anything.
+#[inline]
 fn next(decoder: &mut Decoder, input: &[u8], at: usize) -> Result<Option<Step>, Malformed> {
     let step = decoder.step(input.get(at..).unwrap_or_default())?;
     Ok((step.framing + step.data > 0).then_some(step))

@@ -369,6 +369,7 @@ impl<'b> Request<'_, 'b> {
 
     /// The value of the first parameter of this key in the query. Nothing is decoded; a key
     /// without `=` has an empty value.
+    #[inline]
     pub fn query_value(&self, key: &str) -> Option<&'b str> {
         // By bytes: looking for a char costs several times as much, and this runs at each request.
         let mut pairs = self.query?.as_bytes().split(|byte| *byte == b'&');

@@ -11,6 +11,7 @@ const SID_BYTES_MAX: usize = 128;
 
 /// Whether a request speaks engine.io: it has `EIO` in its query, or it is of the oldest kind,
 /// which leaves that out, and goes to the usual path with a transport.
+#[inline]
 pub fn is_engine_request(request: &Request) -> bool {
     request.query_value("EIO").is_some()
         || (request.path.ends_with("/socket.io/") && request.query_value("transport").is_some())

@@ -54,6 +54,7 @@ fn after_scheme(text: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")).then_some(rest)
 }
 
+#[inline]
 fn split_query(text: &str) -> (&str, Option<&str>) {
     match text.split_once('?') {
         Some((path, query)) => (path, Some(query)),
@@ -61,6 +62,7 @@ fn split_query(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+#[inline]
 fn allowed(path: &str, query: Option<&str>) -> bool {
     is_path(path.as_bytes())
         && query.is_none_or(|query| query.bytes().all(|byte| class(byte) & QUERY != 0))

@@ -20,6 +20,7 @@ fn check_size(result: isize) -> io::Result<usize> {
 }
 
 /// Reads what is there; `WouldBlock` if nothing is, 0 at end of file. recv(2), `MSG_DONTWAIT`.
+#[inline]
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     loop {
         // SAFETY: the buffer is ours and as long as we say.
@@ -39,6 +40,7 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Writes what fits; `WouldBlock` if nothing does. Never raises SIGPIPE. send(2), `MSG_DONTWAIT`.
+#[inline]
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     loop {
         // SAFETY: the bytes are borrowed through the call.

@@ -114,7 +114,6 @@ class LongPoll(Scenario):
     name, title = "longpoll", "short requests on 16 connections while 1,000 long polls are held"
     columns = ("rate", "rate_kept", "p50_ms", "p99_ms", "p99_kept", "cpu_us", "errors")
     goals = (Goal("rate_kept", 0.9), Goal("p99_kept", 1.1))
-    seconds = 1
 
     def load(self, stage, contestant, seconds):
         return measure.wrk(contestant.address, "/small", 16, seconds)

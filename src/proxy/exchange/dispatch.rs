@@ -332,6 +332,7 @@ impl Exchange {
 
     /// Sends bytes to the worker. A worker that does not read any more may have answered already,
     /// so an error ends the upload only; what the answer says is found when it is read.
+    #[inline]
     pub(super) fn send_bytes(&mut self, ctx: &mut Context, bytes: &[u8]) {
         let Some(upstream) = self.upstream.and_then(|id| ctx.upstreams.get(id)) else {
             return;
