@@ -61,9 +61,9 @@ impl fmt::Display for BindError {
         write!(f, "cannot listen on {}: {}", self.address, self.error)?;
         match self.error.kind() {
             io::ErrorKind::AddrInUse => f.write_str("; choose another one with --listen"),
-            io::ErrorKind::PermissionDenied => {
-                f.write_str("; choose a port above 1023 with --listen, or start as root with --user NAME")
-            }
+            io::ErrorKind::PermissionDenied => f.write_str(
+                "; choose a port above 1023 with --listen, or start as root with --user NAME",
+            ),
             _ => Ok(()),
         }
     }
