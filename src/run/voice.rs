@@ -310,7 +310,7 @@ mod tests {
     fn what_is_said_too_often_is_counted_and_told_later() {
         let site = |line| Site { file: "a.rs", line };
         let mut repeats = Repeats::default();
-        let mut said = |repeats: &mut Repeats, line, second| {
+        let said = |repeats: &mut Repeats, line, second| {
             let example = || format!("example {line}");
             repeats.admit(site(line), Level::Warn, second, example)
         };
