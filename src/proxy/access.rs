@@ -128,7 +128,7 @@ impl AccessLog {
             Format::Combined => {
                 self.common(line, wall, record);
                 for said in [record.referer(), record.user_agent()] {
-                    push(line, b" \"");
+                    line.extend_from_slice(b" \"");
                     push_escaped(line, if said.is_empty() { b"-" } else { said });
                     line.push(b'"');
                 }
@@ -159,7 +159,7 @@ impl AccessLog {
         push_status(line, record.status);
         line.push(b' ');
         push(line, record.end.word().as_bytes());
-        push(line, b" \"");
+        line.extend_from_slice(b" \"");
         self.push_request(line, record);
         line.push(b'"');
         for (name, time) in times(record, now_us) {
@@ -168,15 +168,15 @@ impl AccessLog {
             line.push(b'=');
             push_ms(line, time, b"-");
         }
-        push(line, b" in=");
+        line.extend_from_slice(b" in=");
         push_decimal(line, record.bytes_in);
-        push(line, b" out=");
+        line.extend_from_slice(b" out=");
         push_decimal(line, record.bytes_out);
     }
 
     fn common(&self, line: &mut Vec<u8>, wall: &mut Wall, record: &Record) {
         push_client(line, record, false);
-        push(line, b" - - [");
+        line.extend_from_slice(b" - - [");
         let (date, _) = wall.at(record.began_us);
         let part = |from: usize, to: usize| date.get(from..to).unwrap_or_default();
         push(line, part(5, 7));
@@ -186,9 +186,9 @@ impl AccessLog {
         push(line, part(12, 16));
         line.push(b':');
         push(line, part(17, 25));
-        push(line, b" +0000] \"");
+        line.extend_from_slice(b" +0000] \"");
         self.push_request(line, record);
-        push(line, b"\" ");
+        line.extend_from_slice(b"\" ");
         push_status(line, record.status);
         line.push(b' ');
         push_decimal(line, record.bytes_out.saturating_sub(record.head_out));
@@ -202,44 +202,44 @@ impl AccessLog {
         names: Names<'_>,
         now_us: u64,
     ) {
-        push(line, b"{\"time\":\"");
+        line.extend_from_slice(b"{\"time\":\"");
         push_iso(line, wall, record.began_us);
-        push(line, b"\",\"client\":");
+        line.extend_from_slice(b"\",\"client\":");
         match record.client {
             Some(client) => {
                 line.push(b'"');
                 push_ip(line, client.ip());
-                push(line, b"\",\"port\":");
+                line.extend_from_slice(b"\",\"port\":");
                 push_decimal(line, u64::from(client.port()));
             }
-            None => push(line, b"null,\"port\":null"),
+            None => line.extend_from_slice(b"null,\"port\":null"),
         }
-        push(line, b",\"request_id\":");
+        line.extend_from_slice(b",\"request_id\":");
         push_json(line, record.id_text());
-        push(line, b",\"app\":");
+        line.extend_from_slice(b",\"app\":");
         push_json(line, names.app.unwrap_or_default().as_bytes());
-        push(line, b",\"worker\":");
+        line.extend_from_slice(b",\"worker\":");
         match (names.app, names.instance) {
             (Some(_), Some(_)) => {
                 line.push(b'"');
                 push_worker(line, names);
                 line.push(b'"');
             }
-            (None, _) | (_, None) => push(line, b"null"),
+            (None, _) | (_, None) => line.extend_from_slice(b"null"),
         }
-        push(line, b",\"why\":");
+        line.extend_from_slice(b",\"why\":");
         push_json(line, record.why.as_bytes());
-        push(line, b",\"method\":");
+        line.extend_from_slice(b",\"method\":");
         push_json(line, record.method());
-        push(line, b",\"target\":");
+        line.extend_from_slice(b",\"target\":");
         if record.target().is_empty() {
-            push(line, b"null");
+            line.extend_from_slice(b"null");
         } else {
             line.push(b'"');
             self.push_target(line, record.target(), push_json_text);
             line.push(b'"');
         }
-        push(line, b",\"version\":");
+        line.extend_from_slice(b",\"version\":");
         push(
             line,
             match record.version {
@@ -247,26 +247,26 @@ impl AccessLog {
                 Version::Http11 => b"\"1.1\"",
             },
         );
-        push(line, b",\"status\":");
+        line.extend_from_slice(b",\"status\":");
         match record.status {
-            0 => push(line, b"null"),
+            0 => line.extend_from_slice(b"null"),
             status => push_decimal(line, u64::from(status)),
         }
-        push(line, b",\"end\":");
+        line.extend_from_slice(b",\"end\":");
         push_json(line, record.end.word().as_bytes());
         for (name, time) in times(record, now_us) {
-            push(line, b",\"");
+            line.extend_from_slice(b",\"");
             push(line, name);
-            push(line, b"_ms\":");
+            line.extend_from_slice(b"_ms\":");
             push_ms(line, time, b"null");
         }
-        push(line, b",\"bytes_in\":");
+        line.extend_from_slice(b",\"bytes_in\":");
         push_decimal(line, record.bytes_in);
-        push(line, b",\"bytes_out\":");
+        line.extend_from_slice(b",\"bytes_out\":");
         push_decimal(line, record.bytes_out);
-        push(line, b",\"referer\":");
+        line.extend_from_slice(b",\"referer\":");
         push_json(line, record.referer());
-        push(line, b",\"user_agent\":");
+        line.extend_from_slice(b",\"user_agent\":");
         push_json(line, record.user_agent());
         line.push(b'}');
     }
@@ -315,9 +315,9 @@ pub fn push_target(
         out.push(if index == 0 { b'?' } else { b'&' });
         match pair.strip_prefix(b"sid=") {
             Some(sid) if sid.len() > SID_BYTES_SHOWN => {
-                push(out, b"sid=");
+                out.extend_from_slice(b"sid=");
                 write(out, sid.get(..SID_BYTES_SHOWN).unwrap_or_default());
-                push(out, b"***");
+                out.extend_from_slice(b"***");
             }
             Some(_) | None => write(out, pair),
         }
@@ -345,7 +345,7 @@ fn or_dash(text: &[u8]) -> &[u8] {
 
 fn push_client(line: &mut Vec<u8>, record: &Record, port: bool) {
     let Some(client) = record.client else {
-        return push(line, b"unix:");
+        return line.extend_from_slice(b"unix:");
     };
     let bracket = port && client.ip().to_canonical().is_ipv6();
     if bracket {
@@ -471,7 +471,7 @@ fn push_json_text(out: &mut Vec<u8>, text: &[u8]) {
 /// A JSON string; nothing is null.
 fn push_json(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_empty() {
-        return push(out, b"null");
+        return out.extend_from_slice(b"null");
     }
     out.push(b'"');
     push_json_text(out, text);
