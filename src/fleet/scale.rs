@@ -8,11 +8,13 @@
 
 #[cfg(test)]
 mod day;
+mod hand;
 mod meter;
 #[cfg(test)]
 mod plot;
 mod policy;
 
+pub use hand::{Aim, ScaleOrder, Target};
 pub use meter::Meter;
 
 use self::policy::{LOOK_EVERY, Limits, Look, Memory, Role, Room, Scaler, Verdict, spared};
@@ -55,32 +57,6 @@ pub struct Bounds {
     /// Memory that is left alone; None: a part of the machine's.
     pub memory_reserve: Option<u64>,
     pub count_sessions: CountSessions,
-}
-
-/// How many workers somebody asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    Exactly(u32),
-    /// So many more or fewer than there are.
-    By(i64),
-    /// As the configuration says.
-    Auto,
-}
-
-/// `sidekeeper scale`.
-#[derive(Debug)]
-pub struct ScaleOrder {
-    pub app: String,
-    pub target: Target,
-    /// What is aimed at from now on, or why that cannot be.
-    pub answer: Sender<Result<Aim, String>>,
-}
-
-/// What an app's workers are to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aim {
-    Fixed(u32),
-    Between(u32, u32),
 }
 
 /// An app's part of it.
@@ -374,60 +350,6 @@ impl Supervisor {
             .get(index)
             .map_or(0, |app| app.scaling.worker_bytes);
         sum.checked_div(count).unwrap_or(known)
-    }
-
-    /// By hand.
-    pub fn scale(&mut self, order: ScaleOrder, now: Instant) {
-        let outcome = self.aim_at(&order.app, order.target);
-        if outcome.is_ok() {
-            self.scaling.due = now;
-            self.changed = true;
-        }
-        // Whoever asked may have left.
-        let _ = order.answer.send(outcome);
-    }
-
-    fn aim_at(&mut self, name: &str, target: Target) -> Result<Aim, String> {
-        let found = |app: &App| *app.name == *name && app.rank.is_some();
-        let Some(index) = self.apps.iter().position(found) else {
-            return Err(format!("there is no app `{name}`"));
-        };
-        let present = i64::try_from(self.members(index).count()).unwrap_or(i64::MAX);
-        let room = self.room(index, 0);
-        let Some(app) = self.apps.get_mut(index) else {
-            return Err(format!("there is no app `{name}`"));
-        };
-        let wanted = match target {
-            Target::Auto => {
-                app.scaling.fixed = None;
-                app.scaling.held = None;
-                self.published.clear();
-                let Limits { min, max, .. } = app.limits();
-                return Ok(match min == max {
-                    true => Aim::Fixed(min),
-                    false => Aim::Between(min, max),
-                });
-            }
-            Target::Exactly(number) => i64::from(number),
-            Target::By(more) => {
-                let from = app.scaling.fixed.map_or(present, i64::from);
-                from.saturating_add(more).max(0)
-            }
-        };
-        let most = present.saturating_add(i64::from(room.workers));
-        if wanted > most && wanted > present {
-            return Err(format!(
-                "{name} can have {most} workers at most: all apps together may have {} (--workers-max)",
-                room.workers_max
-            ));
-        }
-        let fixed = u32::try_from(wanted).unwrap_or(u32::MAX);
-        app.scaling.fixed = Some(fixed);
-        app.scaling.held = None;
-        // Whether it can be woken is on the roster.
-        self.published.clear();
-        info!("{name}: workers: {fixed}, as somebody asked");
-        Ok(Aim::Fixed(fixed))
     }
 
     /// What the roster says of an app without a worker.
