@@ -65,6 +65,8 @@ impl Past {
 pub fn picture(status: &Status, past: &Past, size: (usize, usize), colours: bool) -> String {
     let (width, height) = size;
     let mut lines: Vec<String> = headline(status).lines().map(str::to_owned).collect();
+    let alarms = status.alarms.iter();
+    lines.extend(alarms.map(|alarm| format!("ALARM {}", alarm.text)));
     lines.push(String::new());
     let minute = Column {
         title: "LAST MINUTE, REQ/S",
