@@ -59,41 +59,42 @@ impl Ring {
         }
     }
 
-    fn push(&mut self, ended: Ended) {
-        match self.ended.get_mut(self.next) {
-            Some(oldest) => *oldest = ended,
-            None => self.ended.push(ended),
+    /// The place of the next one, to be written over: the oldest one's, once all are taken.
+    fn place(&mut self) -> Option<&mut Ended> {
+        let place = self.next;
+        self.next = (place + 1) % RECENT_MAX;
+        if place == self.ended.len() {
+            self.ended.push(Ended::NOTHING);
         }
-        self.next = (self.next + 1) % RECENT_MAX;
+        self.ended.get_mut(place)
     }
 }
 
 impl Recent {
     /// Keeps a request that has ended just now.
     pub fn push(&mut self, record: &Record, now_us: u64) {
-        let mut line = [0; LINE_BYTES_MAX];
-        let method_bytes = copy(&mut line, record.method());
-        let rest = line.get_mut(method_bytes..).unwrap_or_default();
-        let line_bytes = method_bytes + copy(rest, record.target());
-        let ended = Ended {
-            id: record.id,
-            client: record.client,
-            app: record.app,
-            slot: record.slot,
-            why: record.why,
-            status: record.status,
-            end: record.end,
-            ended_us: now_us,
-            took_us: now_us.saturating_sub(record.began_us),
-            line,
-            method_bytes: method_bytes as u8,
-            line_bytes: line_bytes as u8,
-        };
-        if record.end.is_trouble() || record.status >= 500 {
-            self.trouble.push(ended);
+        let trouble = record.end.is_trouble() || record.status >= 500;
+        let ring = if trouble {
+            &mut self.trouble
         } else {
-            self.all.push(ended);
-        }
+            &mut self.all
+        };
+        let Some(ended) = ring.place() else {
+            return;
+        };
+        ended.id = record.id;
+        ended.client = record.client;
+        ended.app = record.app;
+        ended.slot = record.slot;
+        ended.why = record.why;
+        ended.status = record.status;
+        ended.end = record.end;
+        ended.ended_us = now_us;
+        ended.took_us = now_us.saturating_sub(record.began_us);
+        let method_bytes = copy(&mut ended.line, record.method());
+        let rest = ended.line.get_mut(method_bytes..).unwrap_or_default();
+        ended.line_bytes = (method_bytes + copy(rest, record.target())) as u8;
+        ended.method_bytes = method_bytes as u8;
     }
 
     /// What became of a request.
@@ -114,6 +115,21 @@ fn copy(to: &mut [u8], from: &[u8]) -> usize {
 }
 
 impl Ended {
+    const NOTHING: Ended = Ended {
+        id: RequestId(0),
+        client: None,
+        app: None,
+        slot: None,
+        why: "",
+        status: 0,
+        end: End::Open,
+        ended_us: 0,
+        took_us: 0,
+        line: [0; LINE_BYTES_MAX],
+        method_bytes: 0,
+        line_bytes: 0,
+    };
+
     fn told(&self, roster: &Roster, now_us: u64) -> Request {
         let names = Names::find(roster, self.app, self.slot);
         let line = self

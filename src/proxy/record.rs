@@ -4,7 +4,7 @@
 
 use super::access::{AccessLog, Names, Wall, push_target};
 use super::{CloseReason, Context, Own};
-use crate::http::head::{ClientSide, Request, Version};
+use crate::http::head::{ClientSide, Request, Version, push};
 use crate::http::id::{self, RequestId, Run};
 use crate::roster::Slot;
 use crate::roster::traffic::{self, Progress};
@@ -177,12 +177,14 @@ impl Record {
         self.bytes_in = request.len as u64;
         self.add(METHOD, request.method.as_str().as_bytes(), usize::MAX);
         let query = request.query.unwrap_or_default();
-        self.text
-            .extend_from_slice(cut(request.path.as_bytes(), TARGET_BYTES_MAX));
+        push(
+            &mut self.text,
+            cut(request.path.as_bytes(), TARGET_BYTES_MAX),
+        );
         if !query.is_empty() && request.path.len() < TARGET_BYTES_MAX {
             self.text.push(b'?');
             let room = TARGET_BYTES_MAX - request.path.len();
-            self.text.extend_from_slice(cut(query.as_bytes(), room));
+            push(&mut self.text, cut(query.as_bytes(), room));
         }
         self.add(TARGET, b"", 0);
         self.add(REFERER, said.referer, REFERER_BYTES_MAX);
@@ -220,7 +222,7 @@ impl Record {
     }
 
     fn add(&mut self, piece: usize, text: &[u8], bytes_max: usize) {
-        self.text.extend_from_slice(cut(text, bytes_max));
+        push(&mut self.text, cut(text, bytes_max));
         // Each piece is shorter than a head.
         self.ends[piece] = self.text.len() as u32;
     }
