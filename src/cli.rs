@@ -299,6 +299,7 @@ Signals:
   SIGTERM, SIGINT   stop: accept no more, finish what is in flight, stop the workers;
                     a second one hurries
   SIGUSR1           open log files anew, after an outer logrotate has moved them
+  SIGUSR2           let the binary as it is on the disk now take over (sidekeeper upgrade)
 
 Exit codes:
   0   ended as asked

@@ -7,6 +7,7 @@
 pub mod answers;
 
 use answers::Answers;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -20,18 +21,24 @@ pub struct AppGauges {
 }
 
 /// What one worker slot is doing. Written by pool threads, read by the supervisor and admin.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WorkerGauges {
     /// Those of its app, the same for all its workers.
+    #[serde(skip)]
     pub app: Arc<AppGauges>,
     /// The worker's own answers, which its app's count as well. A KiB for each pool thread that has
     /// had one.
+    #[serde(skip)]
     pub answers: Answers,
     /// Exchanges that have been sent to the worker and are not finished.
+    #[serde(skip)]
     pub in_flight: AtomicU32,
     /// WebSocket tunnels open to the worker (relayed or parked).
+    #[serde(skip)]
     pub tunnels: AtomicU32,
     /// Client connections that the worker has taken over, and not closed yet.
+    #[serde(skip)]
     pub handed_off: AtomicU32,
     /// What was sent before is not sent again elsewhere: one of it may have made the worker hang.
     /// Milliseconds of `CLOCK_MONOTONIC`, as all times here; written by the supervisor.
@@ -51,9 +58,11 @@ pub struct WorkerGauges {
 }
 
 /// What the whole proxy is doing. Written by pool threads.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FrontGauges {
     /// Client connections open now.
+    #[serde(skip)]
     pub connections: AtomicU32,
     /// Client connections ever accepted.
     pub accepted: AtomicU64,
@@ -62,6 +71,7 @@ pub struct FrontGauges {
     /// Requests whose head has been read and accepted.
     pub requests: AtomicU64,
     /// Tunnels open now.
+    #[serde(skip)]
     pub tunnels: AtomicU32,
     /// Answers of our own, in the place of a worker's.
     pub own: OwnAnswers,
@@ -73,7 +83,7 @@ const OWN_STATUSES: [u16; 15] = [
 ];
 
 /// Our own answers by status. Written by pool threads.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct OwnAnswers([AtomicU64; OWN_STATUSES.len()]);
 
 impl OwnAnswers {

@@ -18,6 +18,8 @@ mod sys;
 
 use config::ConfigError;
 use config::plan::{Machine, Plan};
+use run::takeover::{Found, TRIAL_WORD};
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -36,7 +38,20 @@ fn main() -> ExitCode {
         Some(word) if word == fleet::guard::GUARD_WORD => fleet::guard::guard_main(),
         Some(_) | None => {}
     }
-    match answer() {
+    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let trial = words.first().is_some_and(|word| word == TRIAL_WORD);
+    let answered = if trial {
+        words.remove(0);
+        try_out(words)
+    } else {
+        let found = Found::look();
+        answer(words, found.as_ref()).inspect_err(|failure| {
+            if let Some(found) = &found {
+                found.go_back(&failure.why);
+            }
+        })
+    };
+    match answered {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, why }) => {
             // Nobody may be reading any more.
@@ -72,18 +87,43 @@ impl From<console::Failure> for Failure {
     }
 }
 
-/// Does what the command line says.
-fn answer() -> Result<(), Failure> {
+/// Says whether this binary could take over from one that runs: `FORM WORD...`, with the words that
+/// the other one was called with.
+fn try_out(mut words: Vec<OsString>) -> Result<(), Failure> {
+    let failure = |why: String| Failure {
+        code: EXIT_FAILURE,
+        why,
+    };
+    // Whoever wants to know may not be there any more.
+    sys::process::die_with_parent().map_err(|e| failure(format!("no death signal: {e}")))?;
+    if words.is_empty() {
+        return Err(failure("__trial: too few words".to_owned()));
+    }
+    let form = words.remove(0).to_string_lossy().parse();
+    run::takeover::knows(form.unwrap_or(0)).map_err(failure)?;
+    match command(words)? {
+        cli::Command::Run(request) => {
+            config::plan::plan(request.options, request.command, &look()?)?;
+        }
+        cli::Command::Check(_)
+        | cli::Command::Print(_)
+        | cli::Command::Init(_)
+        | cli::Command::Ask(_) => {
+            return Err(failure("nothing would run with these words".to_owned()));
+        }
+    }
+    print(&format!("{}\n", run::takeover::consent()));
+    Ok(())
+}
+
+/// What the words say.
+fn command(words: Vec<OsString>) -> Result<cli::Command, Failure> {
     let usage = |why| Failure {
         code: EXIT_USAGE,
         why,
     };
-    let failure = |why| Failure {
-        code: EXIT_FAILURE,
-        why,
-    };
-    let words = std::env::args_os()
-        .skip(1)
+    let words = words
+        .into_iter()
         .map(|word| {
             word.into_string().map_err(|word| {
                 format!(
@@ -94,7 +134,16 @@ fn answer() -> Result<(), Failure> {
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(usage)?;
-    match cli::read(words).map_err(usage)? {
+    cli::read(words).map_err(usage)
+}
+
+/// Does what the words say. `found`: what an earlier binary has left.
+fn answer(words: Vec<OsString>, found: Option<&Found>) -> Result<(), Failure> {
+    let failure = |why| Failure {
+        code: EXIT_FAILURE,
+        why,
+    };
+    match command(words)? {
         cli::Command::Print(text) => print(&text),
         cli::Command::Init(dir) => {
             let binary = std::env::current_exe()
@@ -107,18 +156,20 @@ fn answer() -> Result<(), Failure> {
             print(&config::show::plan(&plan, &machine.dir));
         }
         cli::Command::Run(request) => {
-            let read = || -> Result<Plan, Failure> {
+            let read = move || -> Result<Plan, Failure> {
                 let (options, command) = (request.options.clone(), request.command.clone());
                 Ok(config::plan::plan(options, command, &look()?)?)
             };
             let plan = read()?;
+            let left = found.map(Found::read).transpose();
+            let left = left.map_err(failure)?;
             let mut log =
                 run::voice::start(plan.log_level, plan.log_date.as_ref()).map_err(failure)?;
             for warning in &plan.warnings {
                 log::warn!("{warning}");
             }
-            let read_anew = || read().map_err(|failure| failure.why);
-            run::run(plan, &read_anew, &mut log).map_err(failure)?;
+            let read_anew = Box::new(move || read().map_err(|failure| failure.why));
+            run::run(plan, read_anew, &mut log, found.zip(left)).map_err(failure)?;
         }
         cli::Command::Ask(question) => {
             // The limits of an instance are not ours to raise.

@@ -4,15 +4,18 @@
 //! [`Board`]. Request threads keep a [`View`] each, which looks at one atomic number a batch and
 //! takes the lock only when that number has moved; nothing is ever changed in place.
 
+mod key;
 mod last_words;
 mod returning;
 pub mod traffic;
 
+pub use key::Key;
 pub use last_words::LastWords;
-pub use returning::{Looks, Returning};
+pub use returning::{Carried as CarriedReturning, Looks, Returning};
 pub use traffic::Traffic;
 
 use crate::gauges::{AppGauges, WorkerGauges};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -21,7 +24,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Identifies a worker's place for the whole run of sidekeeper: unique over all apps, kept over
 /// the worker's series of lives, never used again for another worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Slot(pub u32);
 
 /// Whether a worker may be given requests.
@@ -68,7 +71,7 @@ pub trait Door: Send + Sync + fmt::Debug {
 
 /// How the connections of a worker that leaves are spread over time: each has a moment of its own, so
 /// that their clients come back one by one and not all at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
     /// When it began, in milliseconds of `CLOCK_MONOTONIC`.
     pub began_ms: u64,
@@ -133,7 +136,7 @@ pub struct Worker {
 }
 
 /// How a worker is chosen when no session decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Policy {
     #[default]
     RoundRobin,
@@ -144,7 +147,7 @@ pub enum Policy {
 }
 
 /// Which requests belong to an app.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routes {
     /// Path prefix that begins with `/` and does not end in one; empty: the default app.
     pub path: String,
@@ -214,6 +217,14 @@ impl fmt::Debug for Board {
 }
 
 impl Board {
+    /// A board that nothing has been published on, with what an earlier one knew of clients.
+    pub fn knowing(returning: CarriedReturning) -> Board {
+        Board {
+            returning: Arc::new(Returning::from(returning)),
+            ..Board::default()
+        }
+    }
+
     /// Replaces the roster. Called by the supervisor only.
     pub fn publish(&self, roster: Roster) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);

@@ -28,12 +28,13 @@ _sidekeeper() {
         scale) words='--json --run-dir --help' ;;
         drain) words='--json --run-dir --help' ;;
         start) words='--json --run-dir --help' ;;
+        upgrade) words='--json --run-dir --help' ;;
         stop) words='--json --run-dir --help' ;;
         version) words='--json --run-dir --help' ;;
         init) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
-        help) words='run check init status top alarms logs sessions requests why restart reload scale drain start stop version' ;;
+        help) words='run check init status top alarms logs sessions requests why restart reload scale drain start upgrade stop version' ;;
     esac
-    [[ $COMP_CWORD == 1 ]] && words="run check init status top alarms logs sessions requests why restart reload scale drain start stop version $words --version"
+    [[ $COMP_CWORD == 1 ]] && words="run check init status top alarms logs sessions requests why restart reload scale drain start upgrade stop version $words --version"
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
 complete -F _sidekeeper sidekeeper

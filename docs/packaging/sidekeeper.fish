@@ -1,7 +1,7 @@
 # Completion of sidekeeper for fish.
-set -l commands run check init status top alarms logs sessions requests why restart reload scale drain start stop version
+set -l commands run check init status top alarms logs sessions requests why restart reload scale drain start upgrade stop version
 set -l none "not __fish_seen_subcommand_from $commands"
-set -l runs "not __fish_seen_subcommand_from init status top alarms logs sessions requests why restart reload scale drain start stop version"
+set -l runs "not __fish_seen_subcommand_from init status top alarms logs sessions requests why restart reload scale drain start upgrade stop version"
 
 complete -c sidekeeper -f
 complete -c sidekeeper -n $none -a run -d 'start the apps and serve them; also what is meant without a command'
@@ -19,6 +19,7 @@ complete -c sidekeeper -n $none -a reload -d 'read the configuration anew and re
 complete -c sidekeeper -n $none -a scale -d 'give an app so many workers, until a reload; auto: as its min, max and load say'
 complete -c sidekeeper -n $none -a drain -d 'have a worker leave without dropping anybody; counts who is left until it has ended'
 complete -c sidekeeper -n $none -a start -d 'start what is stopped or errored, without waiting; ends when it is ready'
+complete -c sidekeeper -n $none -a upgrade -d 'let the binary as it is on the disk now, or at PATH, take over; nobody notices'
 complete -c sidekeeper -n $none -a stop -d 'stop the instance as SIGTERM does; ends when it has ended'
 complete -c sidekeeper -n $none -a version -d 'print the version, and that of the running instance'
 complete -c sidekeeper -n $runs -l apps -x -a '(__fish_complete_directories)' -d 'folder of apps; every folder in it that says how it starts is an app'
@@ -103,6 +104,8 @@ complete -c sidekeeper -n '__fish_seen_subcommand_from drain' -l json -d 'one JS
 complete -c sidekeeper -n '__fish_seen_subcommand_from drain' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
 complete -c sidekeeper -n '__fish_seen_subcommand_from start' -l json -d 'one JSON value a line'
 complete -c sidekeeper -n '__fish_seen_subcommand_from start' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
+complete -c sidekeeper -n '__fish_seen_subcommand_from upgrade' -l json -d 'one JSON value a line'
+complete -c sidekeeper -n '__fish_seen_subcommand_from upgrade' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
 complete -c sidekeeper -n '__fish_seen_subcommand_from stop' -l json -d 'one JSON value a line'
 complete -c sidekeeper -n '__fish_seen_subcommand_from stop' -l run-dir -x -a '(__fish_complete_directories)' -d 'the instance\'s run directory'
 complete -c sidekeeper -n '__fish_seen_subcommand_from version' -l json -d 'one JSON value a line'

@@ -5,7 +5,8 @@
 
 use crate::admin::control::Reply;
 use crate::admin::{
-    Order, Shared, alarms, drain, names, reload, requests, restart, scale, sessions, status, why,
+    Order, Shared, alarms, drain, names, reload, requests, restart, scale, sessions, status,
+    upgrade, why,
 };
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -253,6 +254,16 @@ pub const COMMANDS: &[Command] = &[
         help: "start what is stopped or errored, without waiting; ends when it is ready",
         pace: Pace::Slow,
         act: scale::start,
+    },
+    Command {
+        name: "upgrade",
+        operands: "[PATH]",
+        operands_min: 0,
+        operands_max: 1,
+        switches: &[],
+        help: "let the binary as it is on the disk now, or at PATH, take over; nobody notices",
+        pace: Pace::Quick,
+        act: upgrade::act,
     },
     Command {
         name: "stop",

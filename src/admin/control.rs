@@ -6,6 +6,7 @@
 
 use crate::admin::Shared;
 use crate::admin::command::{self, Answer, Ask, Command, Pace, Refusal};
+use crate::sys::carried::Baton;
 use crate::sys::process::user;
 use crate::sys::socket::{self, End};
 use log::{debug, warn};
@@ -45,11 +46,23 @@ pub struct Control {
 }
 
 impl Control {
-    /// What lies at `path` was left by a run that was killed: the run directory is locked.
-    pub fn start(path: &Path, shared: Arc<Shared>) -> io::Result<Control> {
-        let _ = fs::remove_file(path);
-        let listener = Arc::new(UnixListener::bind(path)?);
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    /// `left`: what an earlier binary has listened on. Else what lies at `path` was left by a run that
+    /// was killed: the run directory is locked.
+    pub fn start(
+        path: &Path,
+        left: Option<UnixListener>,
+        shared: Arc<Shared>,
+    ) -> io::Result<Control> {
+        let listener = match left {
+            Some(listener) => listener,
+            None => {
+                let _ = fs::remove_file(path);
+                let listener = UnixListener::bind(path)?;
+                fs::set_permissions(path, Permissions::from_mode(0o600))?;
+                listener
+            }
+        };
+        let listener = Arc::new(listener);
         let closing = Arc::new(AtomicBool::new(false));
         let (theirs, end) = (listener.clone(), closing.clone());
         let thread = thread::Builder::new()
@@ -61,6 +74,12 @@ impl Control {
             path: path.to_owned(),
             thread: Some(thread),
         })
+    }
+}
+
+impl Control {
+    pub fn baton(&self) -> Baton {
+        Baton::of(self.listener.as_fd())
     }
 }
 
@@ -201,13 +220,18 @@ impl Reply {
 
     fn run(&mut self, item: &Command, shared: &Shared, ask: &Ask) -> io::Result<()> {
         match (item.act)(shared, ask, self) {
-            Ok(Answer::Done) => self.line(&EndLine { end: 0 }),
+            Ok(Answer::Done) => self.end(),
             Ok(Answer::Elsewhere) => Ok(()),
             Err(refusal) => self.refuse(&refusal),
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal) -> io::Result<()> {
+    /// The last line of an answer that is as it was hoped.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.line(&EndLine { end: 0 })
+    }
+
+    pub fn refuse(&mut self, refusal: &Refusal) -> io::Result<()> {
         self.line(&ErrorLine { error: refusal })?;
         self.line(&EndLine { end: refusal.code })
     }

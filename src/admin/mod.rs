@@ -20,6 +20,7 @@ mod scale;
 pub mod sessions;
 pub mod status;
 mod steer;
+mod upgrade;
 mod web;
 mod why;
 
@@ -28,11 +29,13 @@ use crate::gauges::FrontGauges;
 use crate::journal::Journal;
 use crate::roster::Board;
 use crate::route::Tables;
+use crate::sys::carried::Baton;
 use control::Control;
 use crossbeam_channel::{Receiver, Sender};
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,9 +43,10 @@ use std::time::Instant;
 use web::Web;
 
 pub use control::socket_path;
+pub use upgrade::Asker;
 
-/// What a client asks of the process as a whole. The main thread obeys.
-#[derive(Clone, Debug)]
+/// What a client asks of the process as a whole. The conductor obeys.
+#[derive(Debug)]
 pub enum Order {
     /// As SIGTERM.
     Stop,
@@ -51,6 +55,12 @@ pub enum Order {
         only: Option<String>,
         /// What is told app by app, or why nothing is begun.
         answer: Sender<Result<Receiver<Progress>, String>>,
+    },
+    /// As SIGUSR2.
+    Upgrade {
+        /// None: our own binary, as it is on the disk now.
+        program: Option<PathBuf>,
+        asker: Asker,
     },
 }
 
@@ -66,8 +76,10 @@ pub struct Instance {
     pub run_dir: PathBuf,
     pub began: Instant,
     pub orders: Sender<Order>,
-    /// Set by the main thread when it begins to stop.
+    /// Set by the conductor when it begins to stop.
     pub stopping: Arc<AtomicBool>,
+    /// The control socket's, if an earlier binary has left it.
+    pub control: Option<UnixListener>,
     /// Of the dashboard, if there is one.
     pub dashboard: Option<TcpListener>,
     /// Whoever has it may steer from the dashboard; without one nobody may.
@@ -100,8 +112,16 @@ impl fmt::Display for StartError {
 
 /// The running admin threads. Dropping it removes the control socket.
 pub struct Admin {
-    _control: Control,
-    _web: Option<Web>,
+    control: Control,
+    web: Option<Web>,
+}
+
+impl Admin {
+    /// The listeners of the control socket and of the dashboard, for the binary that takes over.
+    pub fn batons(&self) -> (Baton, Option<Baton>) {
+        let web = self.web.as_ref().map(Web::baton);
+        (self.control.baton(), web)
+    }
 }
 
 /// Begins to answer. The run directory is there, and ours.
@@ -111,6 +131,7 @@ pub fn start(mut instance: Instance) -> Result<Admin, StartError> {
         path: path.clone(),
         source,
     };
+    let left = instance.control.take();
     let listener = instance.dashboard.take();
     let address = listener
         .as_ref()
@@ -121,9 +142,6 @@ pub fn start(mut instance: Instance) -> Result<Admin, StartError> {
     });
     let web = listener.map(|listener| Web::start(listener, shared.clone()));
     let web = web.transpose().map_err(failed)?;
-    let control = Control::start(&path, shared).map_err(failed)?;
-    Ok(Admin {
-        _control: control,
-        _web: web,
-    })
+    let control = Control::start(&path, left, shared).map_err(failed)?;
+    Ok(Admin { control, web })
 }

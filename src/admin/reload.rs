@@ -1,4 +1,4 @@
-//! `sidekeeper reload`: has the main thread read the configuration and the fleet follow it, and tells
+//! `sidekeeper reload`: has the conductor read the configuration and the fleet follow it, and tells
 //! what comes of it, app by app. Runs on a thread of its own, which only waits. Whoever leaves in the
 //! middle misses the end, and the reload goes on.
 

@@ -6,6 +6,7 @@ use crate::admin::page::{self, ASSETS, Latest};
 use crate::admin::{Shared, metrics, steer};
 use crate::fleet::status::Condition;
 use crate::http::head::{self, HeadLimits, Method};
+use crate::sys::carried::Baton;
 use crate::sys::socket::{self, End};
 use log::{debug, warn};
 use std::io::{self, ErrorKind, Read, Write};
@@ -36,6 +37,11 @@ pub struct Web {
 }
 
 impl Web {
+    /// Of the listener, for the binary that takes over.
+    pub fn baton(&self) -> Baton {
+        Baton::of(self.listener.as_fd())
+    }
+
     pub fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Web> {
         let address = listener.local_addr()?;
         let listener = Arc::new(listener);

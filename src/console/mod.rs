@@ -91,7 +91,12 @@ pub fn read(name: &str, words: &[String]) -> Result<Words, String> {
             .strip_prefix('-')
             .is_some_and(|rest| rest.parse::<u32>().is_ok());
         if number || !word.starts_with('-') {
-            question.ask.operands.push(word.clone());
+            // The instance may have another working directory.
+            let operand = match item.operands {
+                "[PATH]" => absolute(word),
+                _ => word.clone(),
+            };
+            question.ask.operands.push(operand);
             continue;
         }
         let (flag, value) = match word.split_once('=') {
@@ -157,6 +162,12 @@ fn help(item: &Command) -> String {
         "  3   no instance runs with this run directory\n",
     ));
     text
+}
+
+fn absolute(path: &str) -> String {
+    let absolute = std::path::absolute(path).ok();
+    let absolute = absolute.and_then(|path| path.into_os_string().into_string().ok());
+    absolute.unwrap_or_else(|| path.to_owned())
 }
 
 /// Asks the instance of `run_dir`, and shows the answer.

@@ -5,17 +5,19 @@
 //! flood of broadcasts keeps no order from a worker. A worker that does not read loses what siblings
 //! say to it, is counted, and costs nobody else anything.
 
-use crate::fleet::hand_off::Offers;
+use crate::fleet::hand_off::{CarriedOffers, Offers};
 use crate::fleet::life::LifeKey;
 use crate::fleet::lines::LineCutter;
 use crate::fleet::message::{Heard, News, Notice, understand};
 use crate::fleet::relay_bus::Bus;
 use crate::gauges::WorkerGauges;
+use crate::sys::carried::{Baton, hex};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::epoll::{Epoll, Interest};
 use crate::sys::passing::send_with_fd;
 use crossbeam_channel::Sender;
 use log::{debug, info, warn};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -69,7 +71,7 @@ pub struct Reading<'a> {
     pub letters: &'a mut Vec<Letter>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Lane {
     Own,
     Relayed,
@@ -82,6 +84,27 @@ struct Losses {
     complained: bool,
     complained_ms: Option<u64>,
 }
+
+/// A channel as it is left to the next binary.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CarriedChannel {
+    pub key: LifeKey,
+    pub stream: Baton,
+    pub said: Said,
+}
+
+/// What is on its way through a channel, and what has been said of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Said {
+    offers: CarriedOffers,
+    lines: LineCutter,
+    own: Vec<(Bytes, Option<Baton>)>,
+    relayed: Vec<Bytes>,
+    begun: Option<(Lane, usize)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Bytes(#[serde(with = "hex")] Vec<u8>);
 
 /// One worker's channel.
 pub struct Channel {
@@ -127,6 +150,54 @@ impl Channel {
             dropped: 0,
             losses: Losses::default(),
         }
+    }
+
+    /// Everything that the next binary goes on with. No offer waits.
+    pub fn carried(&self) -> CarriedChannel {
+        let bytes = |line: &Line| Bytes(line.to_vec());
+        let own = self.own.iter().filter_map(|message| {
+            let passed = match &message.passed {
+                Passed::Nothing => None,
+                Passed::Own(fd) => Some(Baton::of(fd.as_fd())),
+                Passed::Offered(_) => return None,
+            };
+            Some((bytes(&message.line), passed))
+        });
+        CarriedChannel {
+            key: self.key,
+            stream: Baton::of(self.stream.as_fd()),
+            said: Said {
+                offers: self.offers.carried(),
+                lines: self.lines.clone(),
+                own: own.collect(),
+                relayed: self.relayed.iter().map(bytes).collect(),
+                begun: self.begun,
+            },
+        }
+    }
+
+    /// Goes on with what an earlier binary has left.
+    pub fn take_over(&mut self, carried: Said, epoll: &Epoll) -> io::Result<()> {
+        self.offers.take_over(carried.offers);
+        self.lines = carried.lines;
+        for (Bytes(line), passed) in carried.own {
+            let passed = match passed.map(Baton::claim).transpose()? {
+                Some(fd) => Passed::Own(fd),
+                None => Passed::Nothing,
+            };
+            self.own_bytes += line.len();
+            self.own.push_back(Message {
+                line: Line::from(line),
+                passed,
+            });
+        }
+        for Bytes(line) in carried.relayed {
+            self.relayed_bytes += line.len();
+            self.relayed.push_back(Line::from(line));
+        }
+        self.begun = carried.begun;
+        self.flush(epoll);
+        Ok(())
     }
 
     /// Reads a turn's worth; false at the end of the channel.

@@ -2,6 +2,7 @@
 //! next moment that they name. Pure: the wall clock is an argument.
 
 use crate::sys::calendar::Civil;
+use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// How far ahead a time is looked for: 29 February comes every eight years at the least.
@@ -13,7 +14,7 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// The times of one expression. Each field is a set of numbers, one bit for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cron {
     minutes: u64,
     hours: u64,

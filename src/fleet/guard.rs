@@ -6,6 +6,7 @@
 //! and `-PID`. The kernel closes our end however we die; at end of file it kills what is listed.
 //! The supervisor thread owns the other end.
 
+use crate::sys::carried::Baton;
 use crate::sys::process::{self, Pid, Signal};
 use crate::sys::socket::wait_ready;
 use log::{error, warn};
@@ -42,6 +43,27 @@ impl Guard {
         };
         guard.launch()?;
         Ok(guard)
+    }
+
+    /// For the binary that takes over.
+    pub fn carried(&self) -> Option<(Pid, Baton)> {
+        let (pid, pipe) = self.process.as_ref()?;
+        Some((*pid, Baton::of(pipe.as_fd())))
+    }
+
+    /// Goes on with the guard of an earlier binary, which knows these groups.
+    pub fn take_over(
+        executable: &Path,
+        process: Option<(Pid, Baton)>,
+        groups: BTreeSet<Pid>,
+    ) -> io::Result<Guard> {
+        let process = process.map(|(pid, pipe)| Ok::<_, io::Error>((pid, pipe.claim()?.into())));
+        Ok(Guard {
+            executable: executable.to_path_buf(),
+            groups,
+            process: process.transpose()?,
+            launched: Instant::now(),
+        })
     }
 
     fn launch(&mut self) -> io::Result<()> {

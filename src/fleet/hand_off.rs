@@ -15,6 +15,7 @@ use crate::fleet::message::Word;
 use crate::gauges::WorkerGauges;
 use crate::roster::{Door, Looks, Offer, Returning, Verdict};
 use crate::sys::clock::monotonic_ms;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,6 +59,7 @@ impl Door for WorkerDoor {
         let oldest_ms = self.queue.oldest_ms.load(Relaxed);
         let busy = oldest_ms != 0 && monotonic_ms().saturating_sub(oldest_ms) > BUSY_MS;
         if busy
+            || self.ipc.is_shut()
             || offer.head.len() > HEAD_BYTES_MAX
             || self.queue.waiting.load(Relaxed) >= OFFERS_MAX
         {
@@ -99,7 +101,35 @@ impl Waiting {
     }
 }
 
+/// What has been said of offers, for the binary that takes over. None waits then.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CarriedOffers {
+    next_seq: u64,
+    sent: VecDeque<Option<u64>>,
+    taken: u32,
+}
+
 impl Offers {
+    pub fn carried(&self) -> CarriedOffers {
+        CarriedOffers {
+            next_seq: self.next_seq,
+            sent: self.sent.clone(),
+            taken: self.taken,
+        }
+    }
+
+    pub fn take_over(&mut self, carried: CarriedOffers) {
+        self.next_seq = carried.next_seq;
+        self.sent = carried.sent;
+        self.taken = carried.taken;
+        self.gauges.handed_off.fetch_add(self.taken, Relaxed);
+    }
+
+    /// Nobody waits for the worker's word.
+    pub fn is_settled(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub fn new(key: LifeKey, gauges: Arc<WorkerGauges>, returning: Arc<Returning>) -> Offers {
         Offers {
             queue: Arc::default(),

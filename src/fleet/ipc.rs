@@ -6,7 +6,9 @@
 //! bounded queues for each worker (`channel`): nobody who sends ever waits for a worker. It knows
 //! nothing of processes; an end of file is only reported.
 
-use crate::fleet::channel::{Channel, Letter, Line, Message, Passed, Reading, tell};
+use crate::fleet::channel::{
+    CarriedChannel, Channel, Letter, Line, Message, Passed, Reading, Said, tell,
+};
 use crate::fleet::hand_off::Offers;
 use crate::fleet::life::LifeKey;
 use crate::fleet::message::{News, Notice};
@@ -15,13 +17,14 @@ use crate::gauges::WorkerGauges;
 use crate::roster::{Door, Offer, Returning, Verdict};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::epoll::{Epoll, Event, Interest, Waker};
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use log::error;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// One buffer serves all channels.
@@ -45,10 +48,30 @@ pub struct NewLife {
 }
 
 enum Command {
-    Add { life: NewLife, offers: Offers },
-    Offer { key: LifeKey, offer: Offer },
-    Send { key: LifeKey, message: Message },
-    Remove { key: LifeKey },
+    Add {
+        life: NewLife,
+        offers: Offers,
+        carried: Option<Box<Said>>,
+    },
+    Offer {
+        key: LifeKey,
+        offer: Offer,
+    },
+    Send {
+        key: LifeKey,
+        message: Message,
+    },
+    Remove {
+        key: LifeKey,
+    },
+    /// Says so as soon as no offer waits; none is made meanwhile.
+    Settle {
+        tell: Sender<()>,
+    },
+    StandStill {
+        tell: Sender<Result<CarriedIpc, String>>,
+        until: Receiver<()>,
+    },
     End,
 }
 
@@ -58,11 +81,14 @@ enum Command {
 pub struct Ipc {
     commands: Sender<Command>,
     waker: Arc<Waker>,
+    /// No connections are handed over: they are relayed.
+    shut: Arc<AtomicBool>,
 }
 
 impl Ipc {
-    /// Makes the two ends: the handle, and what the thread runs.
-    pub fn new(notices: Sender<Notice>) -> io::Result<(Ipc, IpcThread)> {
+    /// Makes the two ends: the handle, and what the thread runs. `bus`: what an earlier binary knew of
+    /// who speaks with whom.
+    pub fn new(notices: Sender<Notice>, bus: Bus) -> io::Result<(Ipc, IpcThread)> {
         let (commands, orders) = crossbeam_channel::unbounded();
         let waker = Arc::new(Waker::new()?);
         let epoll = Epoll::new()?;
@@ -74,18 +100,29 @@ impl Ipc {
             notices,
             channels: HashMap::new(),
             buffer: vec![0; READ_BYTES],
-            bus: Bus::default(),
+            bus,
             letters: Vec::new(),
+            settling: None,
         };
-        Ok((Ipc { commands, waker }, thread))
+        let ipc = Ipc {
+            commands,
+            waker,
+            shut: Arc::default(),
+        };
+        Ok((ipc, thread))
     }
 
-    /// Takes over our end of a new life's channel; returns the way to hand connections to it.
-    pub fn add(&self, life: NewLife) -> Arc<dyn Door> {
+    /// Takes over our end of a life's channel; returns the way to hand connections to it. `carried`: it
+    /// has begun under an earlier binary, which has left this.
+    pub fn add(&self, life: NewLife, carried: Option<Box<Said>>) -> Arc<dyn Door> {
         let (gauges, returning) = (Arc::clone(&life.gauges), Arc::clone(&life.returning));
         let offers = Offers::new(life.key, gauges, returning);
         let door = offers.door(self);
-        self.order(Command::Add { life, offers });
+        self.order(Command::Add {
+            life,
+            offers,
+            carried,
+        });
         door
     }
 
@@ -116,6 +153,36 @@ impl Ipc {
         self.order(Command::Remove { key });
     }
 
+    /// Hands no more connections over; told when each that is on its way has arrived or is back.
+    pub fn settle(&self) -> Receiver<()> {
+        let (tell, told) = bounded(1);
+        self.shut.store(true, Relaxed);
+        self.order(Command::Settle { tell });
+        told
+    }
+
+    /// Hands connections over again.
+    pub fn open(&self) {
+        self.shut.store(false, Relaxed);
+    }
+
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Relaxed)
+    }
+
+    /// Has the thread write everything down and stand still until `until` is closed.
+    pub fn stand_still(&self, until: &Receiver<()>) -> Receiver<Result<CarriedIpc, String>> {
+        let (tell, told) = bounded(1);
+        let until = until.clone();
+        self.order(Command::StandStill { tell, until });
+        told
+    }
+
+    /// Something has been ordered that is not done.
+    pub fn has_orders(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     pub fn end(&self) {
         self.order(Command::End);
     }
@@ -125,6 +192,12 @@ impl Ipc {
         let _ = self.commands.send(command);
         self.waker.ring();
     }
+}
+
+/// What the thread leaves to the next binary.
+pub struct CarriedIpc {
+    pub channels: Vec<CarriedChannel>,
+    pub bus: Bus,
 }
 
 pub struct IpcThread {
@@ -137,6 +210,8 @@ pub struct IpcThread {
     bus: Bus,
     /// What workers have said to their siblings in this turn. Empty between turns.
     letters: Vec<Letter>,
+    /// Who is to be told that no offer waits.
+    settling: Option<Sender<()>>,
 }
 
 impl IpcThread {
@@ -164,6 +239,12 @@ impl IpcThread {
             for channel in self.channels.values_mut() {
                 channel.offers.expire(now_ms);
             }
+            if self.settling.is_some()
+                && self.is_settled()
+                && let Some(tell) = self.settling.take()
+            {
+                let _ = tell.send(());
+            }
         }
     }
 
@@ -178,7 +259,11 @@ impl IpcThread {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Add { life, offers } => self.begin(life, offers),
+            Command::Add {
+                life,
+                offers,
+                carried,
+            } => self.begin(life, offers, carried),
             Command::Offer { key, offer } => match self.channels.get_mut(&key.token()) {
                 Some(channel) => {
                     let (seq, line) = channel.offers.begin(offer);
@@ -196,11 +281,34 @@ impl IpcThread {
                 }
             }
             Command::Remove { key } => self.remove(key),
+            Command::Settle { tell } => self.settling = Some(tell),
+            Command::StandStill { tell, until } => self.stand_still(&tell, &until),
             Command::End => {}
         }
     }
 
-    fn begin(&mut self, life: NewLife, offers: Offers) {
+    fn is_settled(&self) -> bool {
+        self.channels
+            .values()
+            .all(|channel| channel.offers.is_settled())
+    }
+
+    fn stand_still(&mut self, tell: &Sender<Result<CarriedIpc, String>>, until: &Receiver<()>) {
+        if !self.is_settled() {
+            let _ = tell.send(Err("a worker has still to take a connection".to_owned()));
+            return;
+        }
+        let carried = CarriedIpc {
+            channels: self.channels.values().map(Channel::carried).collect(),
+            bus: self.bus.clone(),
+        };
+        if tell.send(Ok(carried)).is_ok() {
+            // Nothing is ever sent: it ends when whoever has given the order lets it go.
+            let _ = until.recv();
+        }
+    }
+
+    fn begin(&mut self, life: NewLife, offers: Offers, carried: Option<Box<Said>>) {
         let NewLife {
             key,
             app,
@@ -216,7 +324,11 @@ impl IpcThread {
             .and_then(|()| self.epoll.add(fd, token, Interest::READ_LEVEL));
         match watched {
             Ok(()) => {
-                let channel = Channel::new(key, name, stream, gauges, offers);
+                let mut channel = Channel::new(key, name, stream, gauges, offers);
+                let taken = carried.map(|carried| channel.take_over(*carried, &self.epoll));
+                if let Some(Err(e)) = taken {
+                    error!("what was on its way to a worker is lost: {e}");
+                }
                 self.channels.insert(token, channel);
                 self.bus.join(key, app, instance);
             }

@@ -1,9 +1,10 @@
 //! Which life of which worker: the key under which its channel, its output and its hand-offs are kept.
 
 use crate::roster::Slot;
+use serde::{Deserialize, Serialize};
 
 /// One life of one worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LifeKey {
     pub slot: Slot,
     pub life: u32,

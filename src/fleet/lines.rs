@@ -1,12 +1,16 @@
 //! Streams of bytes cut into lines of bounded length. Pure; used by the threads that read from
 //! workers, which may send anything.
 
+use crate::sys::carried::hex;
+use serde::{Deserialize, Serialize};
+
 /// A buffer that has held a long line does not keep more than this.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// Cuts messages: a line longer than the limit is useless in part, so it is skipped to its end.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LineCutter {
+    #[serde(with = "hex")]
     partial: Vec<u8>,
     skipping: bool,
 }
@@ -42,8 +46,9 @@ impl LineCutter {
 
 /// Cuts text: of a line that is longer than the limit the beginning is kept, with a mark that says how
 /// much is missing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TextCutter {
+    #[serde(with = "hex")]
     partial: Vec<u8>,
     /// Bytes of this line that were left out.
     left_out: u64,

@@ -14,13 +14,16 @@ mod recent;
 mod thread;
 
 use crate::fleet::life::LifeKey;
+use crate::fleet::lines::TextCutter;
 use crate::fleet::spec::LogSpec;
 use crate::gauges::WorkerGauges;
 use crate::journal::Journal;
 use crate::roster::{Board, Slot};
+use crate::sys::carried::Baton;
 use crate::sys::epoll::Waker;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, bounded};
 pub use form::Speaker;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -59,7 +62,27 @@ enum Command {
         slots: Vec<Slot>,
         follow: bool,
     },
+    /// The beginning of a line that an earlier binary has read.
+    Begun {
+        key: LifeKey,
+        stderr: bool,
+        lines: TextCutter,
+    },
+    StandStill {
+        tell: Sender<Vec<CarriedPipe>>,
+        until: Receiver<()>,
+    },
     End,
+}
+
+/// A worker's pipe, as it is left to the next binary.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CarriedPipe {
+    pub key: LifeKey,
+    pub stderr: bool,
+    pub fd: Baton,
+    /// What has come of a line that is not whole.
+    pub lines: TextCutter,
 }
 
 /// The way to the thread for those who want to read along.
@@ -123,6 +146,24 @@ impl Logs {
             commands: self.commands.clone(),
             waker: Arc::clone(&self.waker),
         }
+    }
+
+    /// Goes on with a line that an earlier binary has begun to read.
+    pub fn go_on_with(&self, key: LifeKey, stderr: bool, lines: TextCutter) {
+        self.order(Command::Begun { key, stderr, lines });
+    }
+
+    /// Has the thread write everything down and stand still until `until` is closed.
+    pub fn stand_still(&self, until: &Receiver<()>) -> Receiver<Vec<CarriedPipe>> {
+        let (tell, told) = bounded(1);
+        let until = until.clone();
+        self.order(Command::StandStill { tell, until });
+        told
+    }
+
+    /// Something has been ordered that is not done.
+    pub fn has_orders(&self) -> bool {
+        !self.commands.is_empty()
     }
 
     /// Reads and writes what is there, and ends the thread.

@@ -3,7 +3,7 @@
 
 use crate::fleet::life::LifeKey;
 use crate::roster::Looks;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// pm2's message to the app: time to go.
@@ -26,7 +26,7 @@ const CMD_PREFIX: &str = "NODE_SIDEKEEPER_";
 const CMD_BYTES_MAX: usize = 64;
 
 /// What a worker says of itself, once a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Stats {
     /// The worst delay of the event loop in that second, milliseconds.

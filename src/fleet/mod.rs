@@ -7,6 +7,7 @@
 pub mod alarms;
 mod announce;
 mod autopsy;
+mod carry;
 mod channel;
 mod courier;
 pub mod cron;
@@ -34,12 +35,14 @@ mod watch;
 mod worker;
 
 use crate::fleet::announce::Steps;
+pub use crate::fleet::carry::Carried;
 use crate::fleet::courier::Courier;
 use crate::fleet::guard::Guard;
 use crate::fleet::ipc::Ipc;
 use crate::fleet::logs::{Logs, Readers};
 use crate::fleet::monitor::{Figures, History, Monitor, Views};
 use crate::fleet::place::{App, Place, Version};
+use crate::fleet::relay_bus::Bus;
 pub use crate::fleet::reload::{Progress, ProgressStage};
 use crate::fleet::reload::{Reload, Reloading};
 use crate::fleet::replace::Replacing;
@@ -48,13 +51,17 @@ use crate::fleet::rundir::{RunDir, SOCKET_PATH_BYTES_MAX};
 use crate::fleet::scale::{Aim, Bounds, ScaleOrder, Scaling, Target};
 use crate::fleet::spec::AppSpec;
 use crate::fleet::status::{AppScale, WorkerStatus};
-use crate::fleet::supervisor::{Inbox, Press, Request, Supervisor};
+pub use crate::fleet::supervisor::Supervisor;
+use crate::fleet::supervisor::{HandOver, Inbox, Leave, Press, Request, TryOut};
 use crate::fleet::watch::Autopsies;
 use crate::gauges::FrontGauges;
 use crate::journal::Journal;
 use crate::roster::{Board, Slot};
+use crate::sys::process::Pid;
 use crate::sys::{identity, procfs};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -200,6 +207,8 @@ pub struct Fleet {
     scales: Arc<Mutex<Vec<AppScale>>>,
     monitor: Monitor,
     readers: Readers,
+    /// The way to those who hand connections over.
+    doors: Ipc,
     /// Closed when the supervisor and the logs have ended.
     done: Receiver<()>,
 }
@@ -281,6 +290,43 @@ impl Fleet {
         let _ = self.requests.send(Request::Hurry);
     }
 
+    /// Starts another binary with these words, to see whether it ends well, and what it says.
+    /// `without`: a variable that it is not to see.
+    pub fn try_out(
+        &self,
+        program: PathBuf,
+        words: Vec<OsString>,
+        without: &'static str,
+    ) -> Receiver<Result<String, String>> {
+        let (answer, answered) = bounded(1);
+        let _ = self.requests.send(Request::TryOut(TryOut {
+            program,
+            words,
+            without,
+            answer,
+        }));
+        answered
+    }
+
+    /// Hands no more connections to workers; told when each that is on its way has arrived or is back.
+    pub fn shut_doors(&self) -> Receiver<()> {
+        self.doors.settle()
+    }
+
+    /// After [`Fleet::shut_doors`].
+    pub fn open_doors(&self) {
+        self.doors.open();
+    }
+
+    /// Stands still, writes everything down, and has `leave` become another binary with it. Told why
+    /// that has not come about; then everything goes on.
+    pub fn hand_over(&self, leave: Leave) -> Receiver<String> {
+        let (answer, answered) = bounded(1);
+        let order = HandOver { leave, answer };
+        let _ = self.requests.send(Request::HandOver(order));
+        answered
+    }
+
     /// Waits until no process is left and all output is written; false if that takes longer.
     pub fn wait_stopped(&self, deadline: Instant) -> bool {
         matches!(
@@ -321,19 +367,85 @@ impl Fleet {
     }
 }
 
-/// Binds the workers' sockets, publishes the roster, and starts guard, threads and workers.
+/// Binds the workers' sockets, publishes the roster, and starts guard and threads. The workers are
+/// started by the supervisor, which the caller runs on the thread that lives as long as the process
+/// and that becomes another binary, if one takes over: the workers end with the thread that started
+/// them.
 pub fn start(
     specs: Vec<AppSpec>,
     settings: Settings,
     board: Arc<Board>,
-) -> Result<Fleet, StartError> {
+) -> Result<(Fleet, Supervisor), StartError> {
     let resources = |source| StartError::Resources { source };
     let run_dir = RunDir::open(&settings.run_dir)?;
-    let hook = run_dir.write_hook()?;
     let (apps, places) = lay_out(specs, &run_dir)?;
     let next_slot = places.iter().map(|place| place.slot.0 + 1).max();
-    let next_slot = Slot(next_slot.unwrap_or(0));
-    let strangers = procfs::children().into_iter().collect();
+    let beginning = Beginning {
+        apps,
+        places,
+        run_dir,
+        strangers: procfs::children().into_iter().collect(),
+        guard: start_guard(&settings.executable).map_err(resources)?,
+        began: Instant::now(),
+        next_slot: Slot(next_slot.unwrap_or(0)),
+        bus: Bus::default(),
+    };
+    assemble(beginning, settings, board)
+}
+
+/// Goes on with the workers that an earlier binary has left, which notice nothing of it.
+pub fn take_over(
+    mut carried: Carried,
+    settings: Settings,
+    board: Arc<Board>,
+) -> Result<(Fleet, Supervisor), StartError> {
+    let resources = |source| StartError::Resources { source };
+    let (apps, places) = carried.claim_apps()?;
+    let groups = places.iter().filter_map(|place| place.worker.group());
+    let guard = Guard::take_over(&settings.executable, carried.guard, groups.collect());
+    let beginning = Beginning {
+        run_dir: RunDir::take_over(&settings.run_dir, carried.lock)?,
+        strangers: carried.strangers,
+        guard: guard.map_err(resources)?,
+        began: carried.began,
+        next_slot: carried.next_slot,
+        bus: carried.bus,
+        apps,
+        places,
+    };
+    let (fleet, mut supervisor) = assemble(beginning, settings, board)?;
+    let (channels, pipes) = (carried.channels, carried.pipes);
+    supervisor.go_on_with(channels, pipes).map_err(resources)?;
+    Ok((fleet, supervisor))
+}
+
+/// It has to end workers of other users too.
+fn start_guard(executable: &Path) -> io::Result<Guard> {
+    identity::pass_capabilities_on(true);
+    let guard = Guard::start(executable);
+    identity::pass_capabilities_on(false);
+    guard
+}
+
+/// What a fleet begins with, be it its own or an earlier binary's.
+struct Beginning {
+    apps: Vec<App>,
+    places: Vec<Place>,
+    run_dir: RunDir,
+    guard: Guard,
+    strangers: BTreeSet<Pid>,
+    began: Instant,
+    next_slot: Slot,
+    bus: Bus,
+}
+
+fn assemble(
+    beginning: Beginning,
+    settings: Settings,
+    board: Arc<Board>,
+) -> Result<(Fleet, Supervisor), StartError> {
+    let resources = |source| StartError::Resources { source };
+    let hook = beginning.run_dir.write_hook()?;
     let (requests, requests_in) = unbounded();
     let (children, children_in) = bounded(1);
     let (notices, notices_in) = bounded(NOTICES_MAX);
@@ -343,19 +455,15 @@ pub fn start(
     let (alarms, alarms_in) = unbounded();
     let (events, events_out) = unbounded();
     let (done_holder, done) = bounded(0);
-    let (ipc, ipc_thread) = Ipc::new(notices).map_err(resources)?;
-    let (logs, logs_thread) =
-        Logs::new(tails, Arc::clone(&board), settings.journal.clone()).map_err(resources)?;
-    // It has to end workers of other users too.
-    identity::pass_capabilities_on(true);
-    let guard = Guard::start(&settings.executable).map_err(resources);
-    identity::pass_capabilities_on(false);
-    let guard = guard?;
+    let (ipc, ipc_thread) = Ipc::new(notices, beginning.bus).map_err(resources)?;
+    let journal = settings.journal.clone();
+    let (logs, logs_thread) = Logs::new(tails, Arc::clone(&board), journal).map_err(resources)?;
     let readers = logs.readers();
+    let doors = ipc.clone();
     let statuses: Arc<Mutex<Vec<WorkerStatus>>> = Arc::default();
     let scales: Arc<Mutex<Vec<AppScale>>> = Arc::default();
     // Whoever comes before the supervisor's first turn finds workers, or waits a moment.
-    board.publish(place::roster(&apps, &places, |_| None));
+    board.publish(place::roster(&beginning.apps, &beginning.places, |_| None));
     let views = Views {
         statuses: Arc::clone(&statuses),
         board: Arc::clone(&board),
@@ -366,9 +474,16 @@ pub fn start(
         limits: settings.alarm_limits,
         alarms,
     };
+    start_vital_thread("ipc", move || ipc_thread.run()).map_err(resources)?;
+    let logs_done = done_holder.clone();
+    start_vital_thread("logs", move || {
+        let _logs_done: Sender<()> = logs_done;
+        logs_thread.run()
+    })
+    .map_err(resources)?;
     let supervisor = Supervisor {
-        apps,
-        places,
+        apps: beginning.apps,
+        places: beginning.places,
         inbox: Inbox {
             requests: requests_in,
             children: children_in,
@@ -387,37 +502,26 @@ pub fn start(
         logs,
         journal: settings.journal,
         press: Press::default(),
-        guard,
-        run_dir,
+        trial: None,
+        guard: beginning.guard,
+        run_dir: beginning.run_dir,
         hook,
         executable: settings.executable,
-        began: Instant::now(),
+        began: beginning.began,
         stopping: false,
-        strangers,
+        strangers: beginning.strangers,
         published: Vec::new(),
-        reloading: Reloading::new(next_slot),
+        reloading: Reloading::new(beginning.next_slot),
         autopsies: Autopsies::default(),
         replacing: Replacing::default(),
         scaling: Scaling::new(settings.bounds, wakes),
         courier: Courier::new(settings.alarm_command, settings.run_dir),
         steps: Steps::default(),
         changed: true,
+        _done: done_holder,
     };
-    start_vital_thread("ipc", move || ipc_thread.run()).map_err(resources)?;
-    let logs_done = done_holder.clone();
-    start_vital_thread("logs", move || {
-        let _logs_done: Sender<()> = logs_done;
-        logs_thread.run()
-    })
-    .map_err(resources)?;
-    start_vital_thread("supervisor", move || {
-        let _supervisor_done: Sender<()> = done_holder;
-        supervisor.run();
-        Ok(())
-    })
-    .map_err(resources)?;
     let monitor = Monitor::start(views).map_err(resources)?;
-    Ok(Fleet {
+    let fleet = Fleet {
         requests,
         children,
         events: events_out,
@@ -425,8 +529,10 @@ pub fn start(
         scales,
         monitor,
         readers,
+        doors,
         done,
-    })
+    };
+    Ok((fleet, supervisor))
 }
 
 /// Gives every worker of every app its slot, socket and listener.

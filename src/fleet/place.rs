@@ -14,6 +14,7 @@ use crate::gauges::{AppGauges, WorkerGauges};
 use crate::roster::{self, Availability, Door, Drain, Roster, Slot};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::process::Pid;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -120,7 +121,7 @@ impl App {
 }
 
 /// How a worker stands to its app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     Member,
     /// It has still to prove itself: nobody but the supervisor knows of it.

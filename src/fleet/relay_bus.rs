@@ -34,7 +34,7 @@ const NUMBER_ENDS: u64 = 3;
 
 /// An adapter's language. The same number means a fetch in one and a disconnect in another, so a
 /// worker is told only what it has spoken itself; each adapter speaks when it is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Dialect {
     Numbered,
     Named,
@@ -133,6 +133,7 @@ struct Farewell<'a> {
     data: Option<u64>,
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Member {
     key: LifeKey,
     instance: u32,
@@ -164,6 +165,7 @@ impl Member {
 }
 
 /// Whose `uid` it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Name {
     owner: LifeKey,
     nsp: String,
@@ -171,16 +173,17 @@ struct Name {
 }
 
 /// The workers of one app.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Family {
     members: Vec<Member>,
     names: HashMap<String, Name>,
 }
 
 /// All apps' workers that have a channel.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Bus {
     families: HashMap<usize, Family>,
+    #[serde(skip)]
     app_of: HashMap<LifeKey, usize>,
 }
 
@@ -194,8 +197,10 @@ pub struct Parting {
 impl Bus {
     /// A worker's life begins. `app` is any number that its siblings share.
     pub fn join(&mut self, key: LifeKey, app: usize, instance: u32) {
-        self.app_of.insert(key, app);
         let family = self.families.entry(app).or_default();
+        if self.app_of.insert(key, app).is_some() || family.members.iter().any(|m| m.key == key) {
+            return; // What it has said to an earlier binary is known.
+        }
         family.members.push(Member::new(key, instance));
     }
 

@@ -125,6 +125,11 @@ impl Reloading {
         self.current.as_mut()?.work.as_mut()
     }
 
+    /// What the next newcomer gets.
+    pub fn next_slot(&self) -> Slot {
+        self.next_slot
+    }
+
     pub fn take_slot(&mut self) -> Slot {
         let slot = self.next_slot;
         self.next_slot = Slot(slot.0 + 1);

@@ -5,6 +5,7 @@
 
 use crate::fleet::StartError;
 use crate::roster::Slot;
+use crate::sys::carried::Baton;
 use crate::sys::descriptor::try_lock;
 use crate::sys::process::user;
 use crate::sys::socket::listen_unix;
@@ -34,7 +35,7 @@ const BROADCAST_TEXT: &str = include_str!("broadcast.cjs");
 pub struct RunDir {
     /// Absolute: workers have other working directories.
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl RunDir {
@@ -47,9 +48,26 @@ impl RunDir {
         let path = fs::canonicalize(path).map_err(failed)?;
         make_private(&path)?;
         let lock = lock(&path)?;
-        let run_dir = RunDir { path, _lock: lock };
+        let run_dir = RunDir { path, lock };
         run_dir.remove_sockets();
         Ok(run_dir)
+    }
+
+    /// The run directory of an earlier binary, with the lock that it has left.
+    pub fn take_over(path: &Path, lock: Baton) -> Result<RunDir, StartError> {
+        let failed = |source| StartError::RunDir {
+            path: path.to_path_buf(),
+            source,
+        };
+        Ok(RunDir {
+            path: fs::canonicalize(path).map_err(failed)?,
+            lock: File::from(lock.claim().map_err(failed)?),
+        })
+    }
+
+    /// For the binary that takes over.
+    pub fn lock(&self) -> Baton {
+        Baton::of(self.lock.as_fd())
     }
 
     /// Writes the hook and returns its path.
@@ -67,7 +85,12 @@ impl RunDir {
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, StartError> {
         let path = self.path.join(name);
         let public = fs::Permissions::from_mode(0o644);
-        match fs::write(&path, text).and_then(|()| fs::set_permissions(&path, public)) {
+        // A worker may be starting that is about to read it.
+        let beside = self.path.join(format!("{name}.new"));
+        let written = fs::write(&beside, text)
+            .and_then(|()| fs::set_permissions(&beside, public))
+            .and_then(|()| fs::rename(&beside, &path));
+        match written {
             Ok(()) => Ok(path),
             Err(source) => Err(StartError::RunDir { path, source }),
         }

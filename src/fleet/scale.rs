@@ -74,6 +74,17 @@ pub struct AppScaling {
     held: Option<String>,
 }
 
+impl AppScaling {
+    /// How many workers somebody has asked for.
+    pub fn fixed(&self) -> Option<u32> {
+        self.fixed
+    }
+
+    pub fn fix(&mut self, workers: Option<u32>) {
+        self.fixed = workers;
+    }
+}
+
 /// The supervisor's part of it.
 pub struct Scaling {
     pub bounds: Bounds,

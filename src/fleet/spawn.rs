@@ -29,7 +29,7 @@ const CANNOT_RUN: i32 = 127;
 const NONE: &str = "-";
 
 /// Variables that speak of us or of whoever started us, and would mislead a worker.
-const NOT_INHERITED: [&str; 13] = [
+const NOT_INHERITED: [&str; 14] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
@@ -43,6 +43,7 @@ const NOT_INHERITED: [&str; 13] = [
     "SIDEKEEPER_LISTEN_FD",
     "SIDEKEEPER_SOCKET",
     "SIDEKEEPER_BROADCAST",
+    "SIDEKEEPER_LEFT",
 ];
 
 /// Everything a new process depends on.

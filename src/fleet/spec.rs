@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How a worker's program is started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Launch {
     /// A Node program: gets the hook and an IPC channel. `argv` begins with the interpreter.
     Node { argv: Vec<String> },
@@ -24,7 +24,7 @@ pub enum Launch {
 }
 
 /// When and how fast a worker is started again (pm2's words).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
     /// A life that ends before this counts as a failed start. pm2 `min_uptime`.
     pub min_uptime: Duration,
@@ -71,7 +71,7 @@ pub struct Confinement {
 }
 
 /// What a worker finds in its environment besides the app's own variables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Surroundings {
     /// Name of the variable with the instance's number. pm2 `instance_var`.
     pub instance_var: String,
@@ -83,7 +83,7 @@ pub struct Surroundings {
 }
 
 /// Which of our own variables a worker inherits. pm2 `filter_env`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inherited {
     All,
     None,
@@ -103,7 +103,7 @@ impl Default for Surroundings {
 }
 
 /// Files whose change has the app's workers replaced. pm2 `watch`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
     /// Absolute.
     pub paths: Vec<PathBuf>,
@@ -114,7 +114,7 @@ pub struct Watch {
 }
 
 /// Between which numbers of workers an app is kept, and by what it is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scale {
     pub min: u32,
     /// The same as `min`: the number is fixed.
@@ -128,7 +128,7 @@ pub struct Scale {
 }
 
 /// What a line of a worker looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LineForm {
     /// `chat.0 | DATE: line`.
     Prefixed,
@@ -139,7 +139,7 @@ pub enum LineForm {
 }
 
 /// Where an app's lines go, and what they look like. pm2's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSpec {
     /// They go to our own stdout and stderr too.
     pub shown: bool,
@@ -207,7 +207,7 @@ fn numbered(path: &Path, instance: u32) -> PathBuf {
 }
 
 /// One app to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppSpec {
     pub name: String,
     /// Working directory of the workers.

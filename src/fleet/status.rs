@@ -4,6 +4,7 @@ use crate::fleet::message::Stats;
 use crate::fleet::worker::State;
 use crate::gauges::WorkerGauges;
 use crate::roster::Slot;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,7 +64,7 @@ impl Condition {
 }
 
 /// Why a life ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// Somebody wanted it so.
     Asked,
@@ -75,7 +76,7 @@ pub enum Ending {
 }
 
 /// The end of one life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
     pub at: SystemTime,
     pub life: u32,

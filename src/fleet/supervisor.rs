@@ -7,6 +7,7 @@
 
 mod act;
 mod finish;
+mod hand_over;
 mod hear;
 mod press;
 
@@ -32,6 +33,7 @@ use crate::roster::{Board, Slot};
 use crate::sys::identity;
 use crate::sys::process::{self, Pid};
 use crossbeam_channel::{Receiver, Sender, at, never, select};
+pub use hand_over::{HandOver, Leave, Trial, TryOut};
 use log::{info, warn};
 pub use press::Press;
 use std::collections::BTreeSet;
@@ -60,6 +62,10 @@ pub enum Request {
     Reload(Reload),
     /// An app is to have so many workers.
     Scale(ScaleOrder),
+    /// See whether another binary could take over.
+    TryOut(TryOut),
+    /// Let it.
+    HandOver(HandOver),
 }
 
 /// The ends of the channels that the supervisor waits on.
@@ -92,6 +98,7 @@ pub struct Supervisor {
     pub logs: Logs,
     pub journal: Journal,
     pub press: Press,
+    pub trial: Option<Trial>,
     pub guard: Guard,
     pub run_dir: RunDir,
     pub hook: PathBuf,
@@ -110,10 +117,12 @@ pub struct Supervisor {
     /// Taken in this turn.
     pub steps: Steps,
     pub changed: bool,
+    /// Dropped when all is over.
+    pub _done: Sender<()>,
 }
 
 impl Supervisor {
-    /// Runs until every worker has been stopped.
+    /// Runs until every worker has been stopped. On the thread that lives as long as the process does.
     pub fn run(mut self) {
         process::adopt_orphans();
         // Of the capabilities that this thread has, it keeps those for starting workers of other users.
@@ -205,6 +214,7 @@ impl Supervisor {
             .chain(self.reload_deadline())
             .chain(self.scaling_deadline())
             .chain(self.courier.deadline())
+            .chain(self.trial_deadline())
             .min()
     }
 
@@ -228,6 +238,7 @@ impl Supervisor {
             self.look(index, now);
             self.apply(index, Event::Clock, now);
         }
+        self.look_at_trial(now);
         self.clear_places();
         self.steps.tell();
         self.publish();
@@ -247,6 +258,8 @@ impl Supervisor {
             Request::Restart(slot) => return self.restart(slot, now),
             Request::Reload(reload) => return self.reload(reload),
             Request::Scale(order) => return self.scale(order, now),
+            Request::TryOut(order) => return self.begin_trial(order),
+            Request::HandOver(order) => return self.hand_over(order),
         };
         self.stopping = true;
         for index in 0..self.places.len() {

@@ -30,7 +30,9 @@ mod tests;
 
 use crate::fleet::rules::Rules;
 use crate::roster::Availability;
+use crate::sys::carried::{maybe_moment, moment};
 use crate::sys::process::{Exit, Pid};
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// How long a worker may live on with its server closed.
@@ -39,7 +41,7 @@ const CLOSED_TIME_MAX: Duration = Duration::from_secs(60);
 const KILL_REPEAT: Duration = Duration::from_secs(5);
 
 /// How far a stop has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Rung {
     /// Asked over the channel.
     Message,
@@ -49,10 +51,11 @@ pub enum Rung {
     Kill,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// No process; the next life begins at `until`.
     Waiting {
+        #[serde(with = "moment")]
         until: Instant,
     },
     /// The supervisor is starting a process.
@@ -61,12 +64,14 @@ pub enum State {
     Starting(Starting),
     Ready {
         pid: Pid,
+        #[serde(with = "moment")]
         since: Instant,
     },
     /// The app has closed its server by itself. It may listen again, or is about to end.
     /// `steady`: it had served for `min_uptime`.
     Closed {
         pid: Pid,
+        #[serde(with = "moment")]
         until: Instant,
         steady: bool,
     },
@@ -74,23 +79,27 @@ pub enum State {
     /// in any case, if there is one.
     Draining {
         pid: Pid,
+        #[serde(with = "maybe_moment")]
         until: Option<Instant>,
     },
     /// Sent SIGKILL because it did not serve; ends any moment. `steady`: it had served before.
     Condemned {
         pid: Pid,
+        #[serde(with = "moment")]
         until: Instant,
         steady: bool,
     },
     Stopping {
         pid: Pid,
         rung: Rung,
+        #[serde(with = "moment")]
         until: Instant,
     },
     /// The worker has ended while it was stopping, others of its group have not yet.
     Leaving {
         group: Pid,
         rung: Rung,
+        #[serde(with = "moment")]
         until: Instant,
     },
     /// No process, and none will be started.
@@ -98,10 +107,12 @@ pub enum State {
 }
 
 /// A process that does not serve yet, and what it still owes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Starting {
     pub pid: Pid,
+    #[serde(with = "moment")]
     pub began: Instant,
+    #[serde(with = "moment")]
     pub deadline: Instant,
     pub listens: bool,
     /// Always so unless the app asked for `wait_ready`.
@@ -215,7 +226,7 @@ pub enum Action {
 }
 
 /// A worker over its series of lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worker {
     pub state: State,
     /// The current life; between two lives the coming one, so that the sessions of the dead one

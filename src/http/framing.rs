@@ -6,9 +6,10 @@
 //! fields that nobody could judge when the head was read is how limits are walked around.
 
 use super::field::{is_token_byte, is_value_byte, push, push_decimal, push_hex};
+use serde::{Deserialize, Serialize};
 
 /// How the end of a body is known (RFC 9112 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Framing {
     /// There is none, whatever the head says.
     Empty,
@@ -79,7 +80,7 @@ impl Malformed {
 }
 
 /// What the next byte belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     Done,
     /// Payload of a body with a length.
@@ -100,7 +101,7 @@ enum State {
 ///                        v        |
 ///               TrailerName -> TrailerValue -> TrailerLf
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Syntax {
     Size,
     /// Blanks after a size or a value: only a semicolon may follow.
@@ -127,7 +128,7 @@ enum Syntax {
 }
 
 /// Finds the end of one body. Cloning it looks ahead.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Decoder {
     /// Payload bytes still to come, of the body or of the chunk.
     left: u64,

@@ -5,6 +5,7 @@ pub use super::field::{push, push_decimal};
 pub use super::request::{ClientSide, Method, Request, push_ip, read_request};
 pub use super::response::{Asked, Delivery, Response, add_field, read_response};
 
+use serde::{Deserialize, Serialize};
 use std::mem::MaybeUninit;
 
 /// The most fields a head may have, whatever the limits say: the storage has this size.
@@ -41,7 +42,7 @@ impl Default for HeadLimits {
 }
 
 /// The versions spoken here. Others are refused (RFC 9112 2.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Version {
     Http10,
     Http11,

@@ -11,9 +11,10 @@ use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
 use super::hop::{Hop, HopFault, each};
 use super::scan::{Broken, scan};
 use httparse::Header;
+use serde::{Deserialize, Serialize};
 
 /// What the request was, as far as its response depends on it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// A HEAD request: the response has no body whatever it says (RFC 9110 9.3.2).
     pub head: bool,

@@ -3,6 +3,7 @@
 //! writes dates keeps a [`Zone`], which asks the C library once a quarter of an hour.
 
 use crate::sys::calendar;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
 /// Moment's tokens. Where one begins as another does, the longest that fits is meant.
@@ -110,9 +111,34 @@ enum Part {
 }
 
 /// A format that has been read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct DateFormat {
     parts: Vec<Part>,
+}
+
+impl From<String> for DateFormat {
+    fn from(format: String) -> DateFormat {
+        DateFormat::read(&format).0
+    }
+}
+
+/// A format that reads the same.
+impl From<DateFormat> for String {
+    fn from(format: DateFormat) -> String {
+        let parts = format.parts.iter().map(|part| match part {
+            Part::Token(token) => (*token).to_owned(),
+            // A bracket that closes can only stand outside of brackets.
+            Part::Text(text) => {
+                let pieces = text.split(']').map(|piece| match piece {
+                    "" => String::new(),
+                    piece => format!("[{piece}]"),
+                });
+                pieces.collect::<Vec<_>>().join("]")
+            }
+        });
+        parts.collect()
+    }
 }
 
 impl DateFormat {
@@ -385,6 +411,24 @@ mod tests {
 
     /// 2026-11-22 06:07:08.090 UTC, a Sunday.
     const SUNDAY: u64 = 1_795_327_628_090;
+
+    #[test]
+    fn a_format_survives_being_written_down() {
+        for text in [
+            "YYYY-MM-DD HH:mm:ss.SSS Z",
+            "[at] HH[h] ]mm",
+            "D/M LLL",
+            "]",
+            "[YYYY]",
+        ] {
+            let format = DateFormat::read(text).0;
+            assert_eq!(
+                DateFormat::from(String::from(format.clone())),
+                format,
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn dates_read_as_moment_writes_them() {

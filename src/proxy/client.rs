@@ -73,6 +73,11 @@ impl Client {
         self.half_closed_ms.map(NonZeroU64::get)
     }
 
+    /// It is known already that the client has ended its direction.
+    pub fn half_close_at(&mut self, at_ms: Option<u64>) {
+        self.half_closed_ms = at_ms.and_then(NonZeroU64::new);
+    }
+
     /// Begins to watch the connection; what has come already is reported by the next wait.
     pub fn watch(&mut self, epoll: &Epoll) -> io::Result<()> {
         self.watches_write = !self.outbox.is_empty();

@@ -28,13 +28,16 @@ use crate::http::head::{Asked, ClientSide, Method, Request};
 use crate::http::reply::{Details, Form};
 use crate::roster::traffic::Stage;
 use crate::roster::{Looks, Slot};
+use crate::sys::carried::hex;
 use log::{debug, warn};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Exchange {
     /// Whose connection it is, and who sent the request.
     from: ClientSide,
@@ -44,6 +47,7 @@ pub struct Exchange {
     last: Option<CloseReason>,
     upload: Upload,
     answer: AnswerState,
+    #[serde(skip)]
     upstream: Option<Id>,
     /// A session binds the request to the slot that was asked.
     bound: bool,
@@ -61,15 +65,19 @@ pub struct Exchange {
     /// The request may be sent once more if its worker dies before it answers.
     repeatable: bool,
     /// What was sent, if it may be sent again, or what waits to be sent.
+    #[serde(with = "hex")]
     kept: Vec<u8>,
     /// No worker has had room for the request yet.
     waiting: Option<Waiting>,
     /// It waits for the first worker of its app.
+    #[serde(skip)]
     queued: Option<Queued>,
     /// The part of the worker's head that has come.
+    #[serde(with = "hex")]
     partial: Vec<u8>,
     interim_heads: u32,
     lesson: Lesson,
+    #[serde(skip)]
     hand_off: Option<HandOff>,
     /// The worker's connection can carry another exchange after this one.
     reusable: bool,
@@ -83,7 +91,7 @@ pub struct Exchange {
 }
 
 /// Since when a request waits for room in a worker's backlog, and when it last asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Waiting {
     since_ms: u64,
     tried_ms: u64,
@@ -92,7 +100,7 @@ struct Waiting {
 /// How often room is asked for. A full backlog gives no event when it empties.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Upload {
     /// Body bytes are still to come; `taken` have come, if their number is limited.
     Body {
@@ -106,7 +114,7 @@ enum Upload {
     Dropped,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum AnswerState {
     Awaited,
     Body { decoder: Decoder, to: Framing },
@@ -223,6 +231,20 @@ impl Exchange {
             partial,
             ..Exchange::default()
         };
+    }
+
+    /// The connection to its worker.
+    pub fn upstream(&self) -> Option<Id> {
+        self.upstream
+    }
+
+    pub fn set_upstream(&mut self, upstream: Option<Id>) {
+        self.upstream = upstream;
+    }
+
+    /// What the client has sent, if its connection is about to be handed to its worker.
+    pub fn original_of_hand_off(&self) -> Option<&[u8]> {
+        self.hand_off.as_ref().map(|hand_off| &*hand_off.original)
     }
 
     /// Moves what is ready, in both directions, until nothing is or others want their turn.

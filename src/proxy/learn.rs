@@ -7,12 +7,13 @@ use crate::http::head::{Request, Response};
 use crate::http::sniff;
 use crate::roster::{Looks, Slot};
 use crate::route;
+use serde::{Deserialize, Serialize};
 
 /// How much of a handshake's body is looked at.
 const SNIFF_BYTES_MAX: usize = 512;
 
 /// What an exchange waits to learn from its answer.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub enum Lesson {
     #[default]
     Nothing,

@@ -2,6 +2,7 @@
 //! threads, which never wait: everything here reads and writes what is ready and returns.
 
 pub mod access;
+pub mod carry;
 pub mod client;
 pub mod exchange;
 pub mod handoff;
@@ -33,6 +34,7 @@ use crate::sys::epoll::Epoll;
 use access::{AccessLog, Names, Wall};
 use recent::Recent;
 use record::Ids;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use upstream::Upstreams;
@@ -195,7 +197,7 @@ pub enum Outcome {
 }
 
 /// Why a connection ends; logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CloseReason {
     /// The client asked for it, or speaks HTTP/1.0.
     ClientAsked,

@@ -82,6 +82,13 @@ impl Outbox {
         untaken < before
     }
 
+    /// What has still to go out.
+    pub fn waiting(&self) -> &[u8] {
+        let kept = self.0.as_ref();
+        let rest = kept.and_then(|kept| kept.bytes.get(kept.sent..));
+        rest.unwrap_or_default()
+    }
+
     /// Takes the waiting bytes out, for a relay thread to send.
     pub fn take(&mut self) -> Vec<u8> {
         let Some(mut kept) = self.0.take() else {

@@ -8,7 +8,10 @@ use crate::http::head::{ClientSide, Request, Version, push};
 use crate::http::id::{self, RequestId, Run};
 use crate::roster::Slot;
 use crate::roster::traffic::{self, Progress};
+use crate::route::Why;
+use crate::sys::carried::hex;
 use crate::sys::clock::monotonic_us;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -20,11 +23,16 @@ pub struct Ids {
     pub counter: id::Counter,
 }
 
+/// One of our own words. (By its own name serde would want to borrow it from what it reads.)
+type Word = &'static str;
+
 /// See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Record {
     pub id: RequestId,
     /// The pieces one behind the other; its memory is used again.
+    #[serde(with = "hex")]
     text: Vec<u8>,
     /// Where each piece ends.
     ends: [u32; PIECES],
@@ -37,7 +45,8 @@ pub struct Record {
     /// The worker that was asked last.
     pub slot: Option<Slot>,
     /// Why that one; empty: none was chosen.
-    pub why: &'static str,
+    #[serde(deserialize_with = "known_word")]
+    pub why: Word,
     /// When the head was complete, on the pool's clock.
     pub began_us: u64,
     /// When a worker's socket had room for it; 0: not yet.
@@ -58,7 +67,8 @@ pub struct Record {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "CarriedEnd", into = "CarriedEnd")]
 pub enum End {
     /// It has not.
     #[default]
@@ -79,8 +89,56 @@ pub enum End {
     TunnelBy(Peer),
 }
 
+/// An end, as far as the next binary can tell of it.
+#[derive(Serialize, Deserialize)]
+enum CarriedEnd {
+    Open,
+    Completed,
+    Cut(CloseReason),
+    Upgraded,
+    HandedOff,
+    Tunnel(CloseReason),
+    TunnelBy(Peer),
+}
+
+impl From<End> for CarriedEnd {
+    fn from(end: End) -> CarriedEnd {
+        match end {
+            End::Open => CarriedEnd::Open,
+            End::Completed => CarriedEnd::Completed,
+            End::Own(_) => CarriedEnd::Cut(CloseReason::Refused),
+            End::Cut(reason) => CarriedEnd::Cut(reason),
+            End::Upgraded => CarriedEnd::Upgraded,
+            End::HandedOff => CarriedEnd::HandedOff,
+            End::Tunnel(reason) => CarriedEnd::Tunnel(reason),
+            End::TunnelBy(peer) => CarriedEnd::TunnelBy(peer),
+        }
+    }
+}
+
+impl From<CarriedEnd> for End {
+    fn from(end: CarriedEnd) -> End {
+        match end {
+            CarriedEnd::Open => End::Open,
+            CarriedEnd::Completed => End::Completed,
+            CarriedEnd::Cut(reason) => End::Cut(reason),
+            CarriedEnd::Upgraded => End::Upgraded,
+            CarriedEnd::HandedOff => End::HandedOff,
+            CarriedEnd::Tunnel(reason) => End::Tunnel(reason),
+            CarriedEnd::TunnelBy(peer) => End::TunnelBy(peer),
+        }
+    }
+}
+
+/// A word of ours that has been written down.
+fn known_word<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    let word = String::deserialize(from)?;
+    let known = Why::words().find(|known| *known == word);
+    Ok(known.unwrap_or_default())
+}
+
 /// One of the two that we stand between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Peer {
     Client,
     Worker,

@@ -15,6 +15,7 @@ use crate::roster::traffic::{Progress, Request, Stage};
 use crate::roster::{Looks, Returning, Slot};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::socket::{self, End};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub struct Tunnel {
 }
 
 /// How far one direction has come. It only ever moves down this list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// Its source may send.
     Open,
@@ -102,10 +103,16 @@ impl Tunnel {
         // What moved before is told already.
         (record.bytes_in, record.bytes_out, record.head_out) = (early.len() as u64, 0, 0);
         record.end = Ending::Open;
-        let farewell = Farewell::new(ctx, record);
         let upstream = ctx.upstreams.get(id)?;
         upstream.end_exchange();
         upstream.outbox = Outbox::holding(early);
+        Tunnel::open(ctx, id, looks, record)
+    }
+
+    /// A tunnel over an upstream, open in both directions.
+    pub fn open(ctx: &mut Context, id: Id, looks: Looks, record: Record) -> Option<Box<Tunnel>> {
+        let farewell = Farewell::new(ctx, record);
+        let upstream = ctx.upstreams.get(id)?;
         let open = OpenTunnel {
             front: ctx.front.clone(),
             worker: upstream.gauges.clone(),
@@ -162,6 +169,11 @@ impl Tunnel {
         if record.end == Ending::Open {
             record.end = end;
         }
+    }
+
+    /// What its client looks like.
+    pub fn looks(&self) -> Looks {
+        self.open.looks
     }
 
     /// Moves what is ready in both directions.

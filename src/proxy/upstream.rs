@@ -58,7 +58,23 @@ impl Upstream {
 }
 
 impl Upstream {
-    fn begin_exchange(&mut self, owner: u64) {
+    pub fn new(socket: OwnedFd, slot: Slot, life: u32, gauges: Arc<WorkerGauges>) -> Upstream {
+        Upstream {
+            socket,
+            slot,
+            life,
+            gauges,
+            owner: None,
+            in_flight: false,
+            intake: Intake::default(),
+            outbox: Outbox::default(),
+            watches_write: false,
+            idle_since_ms: 0,
+            connect_us: 0,
+        }
+    }
+
+    pub fn begin_exchange(&mut self, owner: u64) {
         self.owner = Some(owner);
         self.in_flight = true;
         self.gauges.in_flight.fetch_add(1, Relaxed);
@@ -143,19 +159,9 @@ impl Upstreams {
         let connect_us = monotonic_us().saturating_sub(began_us);
         let id = self.all.next_id();
         epoll.add(socket.as_fd(), self.token_kind | id.bits(), Interest::READ)?;
-        let mut upstream = Upstream {
-            socket,
-            slot: worker.slot,
-            life: worker.life,
-            gauges: worker.gauges.clone(),
-            owner: None,
-            in_flight: false,
-            intake: Intake::default(),
-            outbox: Outbox::default(),
-            watches_write: false,
-            idle_since_ms: 0,
-            connect_us,
-        };
+        let (slot, life) = (worker.slot, worker.life);
+        let mut upstream = Upstream::new(socket, slot, life, worker.gauges.clone());
+        upstream.connect_us = connect_us;
         upstream.begin_exchange(owner);
         Ok(self.all.insert(upstream))
     }

@@ -8,13 +8,14 @@
 //! browser) is balanced as ever: nobody in it could be told from the others. The end of a connection
 //! is also exactly when Socket.IO begins to keep its state for the client.
 
-use super::Slot;
+use super::{Key, Slot};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::{Mutex, PoisonError};
 
 /// What two handshakes of one client have in common, hashed; None: nothing is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Looks(u32);
 
 impl Looks {
@@ -42,7 +43,7 @@ const CROWD_MIN: usize = 5;
 const LEFT_MAX: usize = 1024;
 const SHARDS: usize = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Left {
     looks: Looks,
     slot: Slot,
@@ -54,20 +55,52 @@ struct Left {
 #[derive(Debug)]
 pub struct Returning {
     /// So that nobody can choose a browser's name that looks like another one's.
-    key: RandomState,
+    key: Key,
     shards: Vec<Mutex<VecDeque<Left>>>,
 }
 
 impl Default for Returning {
     fn default() -> Self {
         Returning {
-            key: RandomState::new(),
+            key: Key::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
 }
 
+/// All that it holds, for the binary that takes over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Carried {
+    key: Key,
+    left: Vec<Left>,
+}
+
+impl From<Carried> for Returning {
+    fn from(carried: Carried) -> Returning {
+        let returning = Returning {
+            key: carried.key,
+            ..Returning::default()
+        };
+        for left in carried.left {
+            returning.left(left.looks, left.slot, left.life, left.at_ms);
+        }
+        returning
+    }
+}
+
 impl Returning {
+    pub fn carried(&self) -> Carried {
+        let shards = self.shards.iter();
+        let left = shards.flat_map(|shard| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.iter().cloned().collect::<Vec<_>>()
+        });
+        Carried {
+            key: self.key,
+            left: left.collect(),
+        }
+    }
+
     /// Looks at whatever makes a client.
     pub fn looks(&self, client: impl Hash) -> Looks {
         // Zero means that nothing is known.

@@ -4,19 +4,29 @@
 //! hidden under a keyed hash of it, with a check. No table is needed, no look-up, and nobody can
 //! tell how many workers there are, or make a value that leads to one of them.
 
-use crate::roster::Slot;
-use std::hash::{BuildHasher, RandomState};
+use crate::roster::{Key, Slot};
+use serde::{Deserialize, Serialize};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Makes and reads the values of this run. Shared by all pool threads.
-#[derive(Debug, Default)]
+/// Makes and reads the values of this run, over all the binaries that it has had. Shared by all pool threads.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Affinity {
-    keys: [RandomState; 3],
+    keys: [Key; 3],
     count: AtomicU64,
 }
 
 /// Two numbers of 64 bits in hexadecimal digits.
 const VALUE_BYTES: usize = 32;
+
+impl Clone for Affinity {
+    fn clone(&self) -> Affinity {
+        Affinity {
+            keys: self.keys,
+            count: AtomicU64::new(self.count.load(Relaxed)),
+        }
+    }
+}
 
 impl Affinity {
     /// A new value that leads to `slot`.

@@ -13,6 +13,8 @@ use crate::http::sniff;
 use crate::roster::{
     App, Availability, LastWords, Looks, Policy, Returning, Roster, Slot, View, Worker,
 };
+use crate::sys::clock::monotonic_ms;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
@@ -54,6 +56,31 @@ pub enum Moved {
 }
 
 impl Why {
+    /// All that [`Why::word`] can say.
+    pub fn words() -> impl Iterator<Item = &'static str> {
+        let whys = [
+            Why::Sid(Looks::UNKNOWN),
+            Why::Path,
+            Why::Cookie,
+            Why::Affinity,
+            Why::Returned,
+            Why::Policy,
+            Why::Moved(Moved::Unreachable),
+            Why::Moved(Moved::NoRoom),
+            Why::Moved(Moved::WorkerDied),
+        ];
+        let policies = [
+            Policy::RoundRobin,
+            Policy::LeastBusy,
+            Policy::RandomTwo,
+            Policy::IpHash,
+        ];
+        let all = whys
+            .into_iter()
+            .flat_map(move |why| policies.map(|policy| (why, policy)));
+        all.map(|(why, policy)| why.word(policy))
+    }
+
     /// For logs; `policy` is the app's.
     pub fn word(self, policy: Policy) -> &'static str {
         match (self, policy) {
@@ -123,6 +150,35 @@ impl Tables {
             cookies: Sessions::new(sessions_max, Duration::from_secs(COOKIE_SECS)),
             affinity: Affinity::default(),
         }
+    }
+}
+
+/// All tables, for the binary that takes over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CarriedTables {
+    engine: sticky::Carried,
+    cookies: sticky::Carried,
+    affinity: Affinity,
+}
+
+impl Tables {
+    pub fn carried(&self) -> CarriedTables {
+        CarriedTables {
+            engine: self.engine.carried(),
+            cookies: self.cookies.carried(),
+            affinity: self.affinity.clone(),
+        }
+    }
+
+    /// Tables of up to `sessions_max` sessions each that know what earlier ones knew.
+    pub fn knowing(carried: CarriedTables, sessions_max: usize) -> Self {
+        let mut tables = Tables::new(sessions_max);
+        let now_ms = monotonic_ms();
+        tables.engine.take_over(&carried.engine, now_ms);
+        tables.cookies.take_over(&carried.cookies, now_ms);
+        tables.affinity = carried.affinity;
+        tables
     }
 }
 

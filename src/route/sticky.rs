@@ -6,9 +6,11 @@
 //! dropped whole. That bounds memory and forgets what nobody asks for, with no timer per entry.
 //! A shard's lock is held for one look-up, never across I/O.
 
-use crate::roster::{Looks, Slot};
+use crate::roster::{Key, Looks, Slot};
+use crate::sys::carried::hex;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Sessions {
     /// Two keyed hashes make 128 bits: a client can neither find nor force a collision.
-    keys: [RandomState; 2],
+    keys: [Key; 2],
     shards: Vec<Mutex<Shard>>,
     /// Entries of one generation of one shard.
     generation_max: usize,
@@ -53,12 +55,95 @@ type Generation = HashMap<u128, Known, BuildHasherDefault<AlreadyHashed>>;
 /// Enough that two pool threads seldom meet in one.
 const SHARDS: usize = 64;
 
+/// All sessions of a table, for the binary that takes over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Carried {
+    keys: [Key; 2],
+    /// Each as its key and what is known of it, in whole records.
+    #[serde(with = "hex")]
+    old: Vec<u8>,
+    #[serde(with = "hex")]
+    young: Vec<u8>,
+}
+
+/// A session among those that are carried: its key, slot, life, when it was learned, its looks.
+const RECORD_BYTES: usize = 32;
+
+fn write_record(out: &mut Vec<u8>, key: u128, known: &Known) {
+    out.extend_from_slice(&key.to_le_bytes());
+    let Known {
+        home,
+        learned_s,
+        looks,
+    } = known;
+    for number in [home.slot.0, home.life, *learned_s, looks.number()] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+}
+
+fn read_record(record: &[u8]) -> Option<(u128, Known)> {
+    let (key, rest) = record.split_first_chunk()?;
+    let mut numbers = rest.chunks_exact(4).map(|bytes| {
+        let bytes = <[u8; 4]>::try_from(bytes).unwrap_or_default();
+        u32::from_le_bytes(bytes)
+    });
+    let mut number = || numbers.next();
+    let known = Known {
+        home: Home {
+            slot: Slot(number()?),
+            life: number()?,
+        },
+        learned_s: number()?,
+        looks: Looks::from_number(number()?),
+    };
+    Some((u128::from_le_bytes(*key), known))
+}
+
 impl Sessions {
+    pub fn carried(&self) -> Carried {
+        let mut carried = Carried {
+            keys: self.keys,
+            ..Carried::default()
+        };
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for (key, known) in &shard.old {
+                write_record(&mut carried.old, *key, known);
+            }
+            for (key, known) in &shard.young {
+                write_record(&mut carried.young, *key, known);
+            }
+        }
+        carried
+    }
+
+    /// Knows what an earlier table knew, as far as there is room.
+    pub fn take_over(&mut self, carried: &Carried, now_ms: u64) {
+        self.keys = carried.keys;
+        let generations = [(&carried.old, false), (&carried.young, true)];
+        for (records, young) in generations {
+            for (key, known) in records.chunks(RECORD_BYTES).filter_map(read_record) {
+                let mut shard = self
+                    .shard(key)
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                shard.turned_ms = now_ms;
+                let generation = match young {
+                    true => &mut shard.young,
+                    false => &mut shard.old,
+                };
+                if generation.len() < self.generation_max {
+                    generation.insert(key, known);
+                }
+            }
+        }
+    }
+
     /// A table of at most `sessions_max` sessions, each forgotten between `idle` and twice `idle`
     /// after it was last asked for.
     pub fn new(sessions_max: usize, idle: Duration) -> Self {
         Sessions {
-            keys: [RandomState::new(), RandomState::new()],
+            keys: Default::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             generation_max: (sessions_max / SHARDS / 2).max(1),
             generation_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
@@ -117,8 +202,12 @@ impl Sessions {
     fn locate(&self, app: &str, session: &[u8]) -> (&Mutex<Shard>, u128) {
         let [low, high] = self.keys.each_ref().map(|k| k.hash_one((app, session)));
         let key = u128::from(high) << 64 | u128::from(low);
-        let place = usize::try_from(low % SHARDS as u64).unwrap_or(0);
-        (&self.shards[place], key)
+        (self.shard(key), key)
+    }
+
+    fn shard(&self, key: u128) -> &Mutex<Shard> {
+        let place = usize::try_from(key % SHARDS as u128).unwrap_or(0);
+        &self.shards[place]
     }
 
     fn with<R>(
@@ -217,6 +306,35 @@ mod tests {
             }
         }
         assert_eq!(table.find("a", b"silent", 40_000), None);
+    }
+
+    #[test]
+    fn another_table_takes_it_over() {
+        let idle = Duration::from_secs(10);
+        let table = Sessions::new(100_000, idle);
+        let looks = Looks::from_number(7);
+        table.learn("a", b"old", HOME, looks, 20_000);
+        // Turns the generations of every shard.
+        for i in 0..2000u32 {
+            table.learn("b", &i.to_le_bytes(), HOME, Looks::UNKNOWN, 30_000);
+        }
+        let text = serde_json::to_string(&table.carried()).expect("serialises");
+        let carried = serde_json::from_str(&text).expect("comes back");
+        let mut next = Sessions::new(100_000, idle);
+        next.take_over(&carried, 31_000);
+        for (app, session) in [("a", &b"old"[..]), ("b", &7u32.to_le_bytes())] {
+            assert_eq!(next.look(app, session), table.look(app, session));
+        }
+        assert_eq!(next.look("a", b"old").map(|known| known.looks), Some(looks));
+        assert_eq!(next.find("a", b"new", 32_000), None);
+        let mut small = Sessions::new(SHARDS * 4, idle);
+        small.take_over(&carried, 31_000);
+        assert!(
+            small
+                .count()
+                .get(&HOME)
+                .is_some_and(|held| *held <= SHARDS * 4)
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What may wait for the reader of our standard output.
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -56,6 +56,21 @@ pub fn open(plan: &AccessPlan, journal: &Journal) -> Result<Access, String> {
 }
 
 impl Access {
+    /// Waits until what has been written so far is with whoever reads it; not longer than `patience`.
+    pub fn settle(&self, patience: Duration) {
+        const LOOK: Duration = Duration::from_millis(2);
+        let end = Instant::now() + patience;
+        if let Some(waiting) = &self.stdout {
+            let unwritten = || {
+                let lines = waiting.lock();
+                lines.busy || !lines.bytes.is_empty()
+            };
+            while unwritten() && Instant::now() < end {
+                thread::sleep(LOOK);
+            }
+        }
+    }
+
     /// Waits until what was said is written; false if that takes longer. Files are the journal's.
     pub fn flush(&self, patience: Duration) -> bool {
         let Some(waiting) = &self.stdout else {

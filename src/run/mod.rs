@@ -1,6 +1,7 @@
-//! `sidekeeper run`: the order in which everything starts, what the main thread does meanwhile,
-//! and the order in which everything stops. The main thread waits for signals and for news of the
-//! fleet, and never for a client or a worker.
+//! `sidekeeper run`: the order in which everything starts, what the conductor does meanwhile, and the
+//! order in which everything stops. The conductor waits for signals and for news of the fleet, and never
+//! for a client or a worker. The main thread is the supervisor: workers end with the thread that started
+//! them, and an exec ends all others (see `takeover`).
 //!
 //! ```text
 //! signals -> pid file -> bind -> no root any more -> fleet -> serve -> [every app ready: address file, banner]
@@ -11,15 +12,19 @@
 
 mod access;
 mod banner;
+mod bound;
 mod notify;
 mod privileges;
 mod renewals;
+mod signals;
 mod starting;
+pub mod takeover;
 mod traces;
+mod upgrade;
 pub mod voice;
 mod watching;
 
-use crate::admin::{self, Order};
+use crate::admin::{self, Admin, Asker, Order};
 use crate::config::plan::Plan;
 use crate::config::{shown_command, shown_routes, shown_workers};
 use crate::fleet::scale::{Bounds, CountSessions};
@@ -31,32 +36,35 @@ use crate::roster::Board;
 use crate::route::Tables;
 use crate::server::Server;
 use banner::{Arrival, Banner, Row};
+use bound::Bound;
 use crossbeam_channel::{Receiver, bounded, select};
 use log::{debug, error, info, warn};
 use notify::Notify;
 use renewals::Renewals;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
+use signals::Heard;
 use starting::Starting;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
-use std::net::TcpListener;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
+use takeover::{Found, Left};
 use traces::Trace;
-use voice::Spoken;
+use upgrade::Upgrade;
+use voice::{Spoken, Written};
 use watching::Changed;
 
 /// A token that can be guessed is none.
 const TOKEN_BYTES_MIN: usize = 16;
 /// After this the screen is shown even if an app is still coming up.
 const BANNER_PATIENCE: Duration = Duration::from_secs(10);
-/// Orders that wait for the main thread.
+/// Orders that wait for the conductor.
 const ORDERS_MAX: usize = 4;
 /// How often a waiting stop looks whether it is to hurry.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -64,16 +72,20 @@ const GLANCE: Duration = Duration::from_millis(20);
 const LADDER_SLACK: Duration = Duration::from_secs(15);
 /// What the last lines of log files may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
-/// Signals that wait for the main thread. More than these say nothing new.
-const SIGNALS_MAX: usize = 64;
 
 /// Reads the configuration again, as it was read for the plan that runs.
-pub type ReadAnew<'a> = &'a dyn Fn() -> Result<Plan, String>;
+pub type ReadAnew = Box<dyn Fn() -> Result<Plan, String> + Send>;
 
-/// Runs until it is told to stop. The error is one line for the user.
-pub fn run(plan: Plan, read_anew: ReadAnew<'_>, log: &mut Spoken) -> Result<(), String> {
+/// Runs until it is told to stop. `found`: what an earlier binary has left, with which this one goes
+/// on. The error is one line for the user.
+pub fn run(
+    plan: Plan,
+    read_anew: ReadAnew,
+    log: &mut Spoken,
+    found: Option<(&Found, Left)>,
+) -> Result<(), String> {
     let no_signals = |error| format!("cannot catch signals: {error}");
-    let signals = catch_signals().map_err(no_signals)?;
+    let mut signals = Heard::catch().map_err(no_signals)?;
     let _pid_file = match &plan.pid_file {
         Some(path) => Some(leave(
             path,
@@ -83,8 +95,10 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>, log: &mut Spoken) -> Result<(), 
         None => None,
     };
     if let Some(path) = &plan.address_file {
-        // Whoever waits for this file must not find the one of a run that was killed.
-        let _ = std::fs::remove_file(path);
+        if found.is_none() {
+            // Whoever waits for this file must not find the one of a run that was killed.
+            let _ = std::fs::remove_file(path);
+        }
         // It is written last of all: that it cannot be written must be told first.
         if !path.parent().is_some_and(Path::is_dir) {
             return Err(format!(
@@ -93,10 +107,18 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>, log: &mut Spoken) -> Result<(), 
             ));
         }
     }
-    let board = Arc::new(Board::default());
-    let mut server =
-        Server::bind(plan.server.clone(), board.clone()).map_err(|error| error.to_string())?;
-    let dashboard = plan.dashboard.as_deref().map(bind_dashboard).transpose()?;
+    let Bound {
+        board,
+        mut server,
+        control,
+        dashboard,
+        began,
+        program,
+        arrived,
+    } = match found {
+        None => Bound::anew(&plan)?,
+        Some((found, left)) => Bound::take_over(&plan, found, left)?,
+    };
     let dashboard_token = plan
         .dashboard_token_file
         .as_deref()
@@ -106,7 +128,7 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>, log: &mut Spoken) -> Result<(), 
         privileges::give_up(rights, &plan.run_dir)?;
     }
     log.begin().map_err(no_threads)?;
-    let signals = forward_signals(signals).map_err(no_signals)?;
+    signals.go_on().map_err(no_signals)?;
     let journal = Journal::start(plan.rotation.clone()).map_err(no_threads)?;
     let bounds = Bounds {
         workers_max: plan.workers_max,
@@ -123,47 +145,134 @@ pub fn run(plan: Plan, read_anew: ReadAnew<'_>, log: &mut Spoken) -> Result<(), 
         alarm_command: plan.alarm_command.clone(),
         ..fleet::Settings::new(plan.run_dir.clone(), journal.clone(), bounds)
     };
-    let fleet = fleet::start(plan.apps.clone(), settings, board.clone())
-        .map_err(|error| error.to_string())?;
+    let (arrived, fleet_left) = arrived.map_or((None, None), |(arrived, left)| {
+        signals.hear_again(&arrived.signals);
+        (Some(arrived), Some(left))
+    });
+    let started = match fleet_left {
+        None => fleet::start(plan.apps.clone(), settings, board.clone()),
+        Some(left) => fleet::take_over(left, settings, board.clone()),
+    };
+    let (fleet, supervisor) = started.map_err(|error| error.to_string())?;
     let fleet = Arc::new(fleet);
     let (orders_in, orders) = bounded(ORDERS_MAX);
     let stopping = Arc::new(AtomicBool::new(false));
     let admin = admin::start(admin::Instance {
         fleet: fleet.clone(),
-        board,
+        board: board.clone(),
         tables: server.tables().clone(),
         front: server.front().clone(),
         journal: journal.clone(),
         addresses: server.addresses().to_vec(),
         run_dir: plan.run_dir.clone(),
-        began: Instant::now(),
+        began,
         orders: orders_in,
         stopping: stopping.clone(),
+        control,
         dashboard,
         dashboard_token,
     })
     .map_err(|error| error.to_string())?;
-    let log = access.as_ref().map(|access| access.log.clone());
-    server.start(log).map_err(no_threads)?;
-
-    let asked = Asked { signals, orders };
-    let mut reloads = Reloads {
-        notify: Notify::new(|name| std::env::var_os(name), std::process::id()),
-        read_anew,
-        kill_timeout_max: longest_kill_timeout(&plan),
-        renewals: Renewals::default(),
-    };
-    reloads.renewals.follow(&plan.apps, None);
-    let address_file = serve(&plan, &server, &fleet, &journal, &asked, &mut reloads);
-    stopping.store(true, Relaxed);
-    stop(&plan, server, &fleet, &asked, &reloads);
-    let flushed = access.is_none_or(|access| access.flush(FLUSH));
-    if !journal.flush(FLUSH) || !flushed {
-        warn!("stopping: the last lines of log files could not be written in time");
+    let access_log = access.as_ref().map(|access| access.log.clone());
+    server.start(access_log).map_err(no_threads)?;
+    let taken_over = arrived.is_some();
+    if let Some(arrived) = arrived {
+        arrived.tell();
     }
-    drop(admin);
-    drop(address_file);
+    let mut renewals = Renewals::default();
+    renewals.follow(&plan.apps, None);
+    let conductor = Conductor {
+        reloads: Reloads {
+            notify: Notify::new(|name| std::env::var_os(name), std::process::id()),
+            read_anew,
+            kill_timeout_max: longest_kill_timeout(&plan),
+            renewals,
+        },
+        plan,
+        board,
+        server,
+        fleet,
+        journal,
+        written: log.written(),
+        access,
+        admin,
+        signals,
+        orders,
+        stopping,
+        began,
+        program,
+        upgrade: None,
+        taken_over,
+    };
+    let conducts = thread::Builder::new()
+        .name("conductor".to_owned())
+        .spawn(move || ends_all_if_it_panics(|| conductor.run()))
+        .map_err(no_threads)?;
+    // The workers end with the thread that has started them, so that is the one that is always there.
+    ends_all_if_it_panics(|| supervisor.run());
+    let _ = conducts.join();
     Ok(())
+}
+
+/// Neither of the two threads that lead can be done without: the other one would wait for ever.
+fn ends_all_if_it_panics(lead: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(lead)).is_err() {
+        std::process::abort();
+    }
+}
+
+/// What leads the process, on a thread of its own: it hears signals and orders and has them obeyed.
+struct Conductor {
+    plan: Plan,
+    board: Arc<Board>,
+    server: Server,
+    fleet: Arc<Fleet>,
+    journal: Journal,
+    /// Our own log.
+    written: Written,
+    access: Option<access::Access>,
+    admin: Admin,
+    signals: Heard,
+    /// From the control socket.
+    orders: Receiver<Order>,
+    reloads: Reloads,
+    stopping: Arc<AtomicBool>,
+    began: Instant,
+    /// Where our binary is found.
+    program: PathBuf,
+    upgrade: Option<Upgrade>,
+    /// An earlier binary has shown everything already.
+    taken_over: bool,
+}
+
+impl Conductor {
+    fn run(mut self) {
+        let address_file = self.serve();
+        self.stopping.store(true, Relaxed);
+        if let Some(upgrade) = self.upgrade.take() {
+            upgrade.give_up("a stop has been asked for");
+        }
+        let Conductor {
+            plan,
+            server,
+            fleet,
+            journal,
+            access,
+            admin,
+            signals,
+            orders,
+            reloads,
+            ..
+        } = self;
+        let asked = Asked { signals, orders };
+        stop(&plan, server, &fleet, &asked, &reloads);
+        let flushed = access.is_none_or(|access| access.flush(FLUSH));
+        if !journal.flush(FLUSH) || !flushed {
+            warn!("stopping: the last lines of log files could not be written in time");
+        }
+        drop(admin);
+        drop(address_file);
+    }
 }
 
 fn no_threads(error: io::Error) -> String {
@@ -206,130 +315,126 @@ fn count_sessions(tables: &Arc<Tables>) -> CountSessions {
     }))
 }
 
-fn bind_dashboard(address: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| {
-        format!("cannot listen on {address}: {error}; choose another one with --dashboard")
-    })
-}
-
-/// What may ask the main thread for something.
+/// What may ask the conductor for something.
 struct Asked {
-    signals: Receiver<i32>,
+    signals: Heard,
     /// From the control socket.
     orders: Receiver<Order>,
 }
 
-/// Everything between start and stop. Returns when a stop was asked for, with what it has written.
-fn serve(
-    plan: &Plan,
-    server: &Server,
-    fleet: &Fleet,
-    journal: &Journal,
-    asked: &Asked,
-    reloads: &mut Reloads<'_>,
-) -> Option<Trace> {
-    let at_first = |app: &AppSpec| match app.workers {
-        0 => Arrival::Asleep,
-        _ => Arrival::Coming,
-    };
-    let mut arrivals: Vec<Arrival> = plan.apps.iter().map(at_first).collect();
-    let index_of = |app: &str| plan.apps.iter().position(|spec| spec.name == app);
-    let patience = crossbeam_channel::after(BANNER_PATIENCE);
-    let seconds = crossbeam_channel::tick(Duration::from_secs(1));
-    let mut address_file = None;
-    let (mut shown, mut told) = (false, false);
-    let mut starting = Starting::new();
-    loop {
-        let settled = !arrivals.contains(&Arrival::Coming);
-        if settled {
-            starting.end();
-        }
-        if settled && !told {
-            told = true;
-            address_file = tell_addresses(plan, server);
-            reloads.notify.ready();
-        }
-        if settled && !shown {
-            shown = true;
-            show(plan, server, &arrivals);
-        }
-        select! {
-            recv(asked.orders) -> order => match order {
-                Ok(Order::Stop) | Err(_) => return address_file,
-                Ok(Order::Reload { only, answer }) => {
-                    let begun = reloads.begin(fleet, &mut arrivals, plan, only);
-                    // Whoever asked may have left; the reload goes on.
-                    let _ = answer.send(begun);
-                }
-            },
-            recv(asked.signals) -> signal => match signal {
-                Ok(SIGCHLD) => fleet.child_signal(),
-                Ok(SIGTERM | SIGINT) | Err(_) => return address_file,
-                // A terminal that went away has nobody left to press Ctrl-C.
-                Ok(SIGHUP) if io::stdin().is_terminal() => return address_file,
-                // The log says what comes of it.
-                Ok(SIGHUP) => drop(reloads.begin(fleet, &mut arrivals, plan, None)),
-                Ok(SIGUSR1) => {
-                    info!("SIGUSR1: log files are opened anew");
-                    journal.reopen();
-                }
-                // A terminal with `stty tostop` sends it for a mere line of the log.
-                Ok(SIGTTOU) if !io::stdin().is_terminal() => one_worker_less(fleet),
-                Ok(other) => warn!("{} has no meaning yet", signal_name(other).unwrap_or("that signal")),
-            },
-            recv(fleet.events()) -> event => match event {
-                Ok(FleetEvent::Ready { app, took }) => {
-                    debug!("app {app} has its first ready worker after {} ms", took.as_millis());
-                    if let Some(arrival) = index_of(&app).and_then(|index| arrivals.get_mut(index)) {
-                        *arrival = Arrival::Ready(took);
+impl Conductor {
+    /// Everything between start and stop. Returns when a stop was asked for, with what it has written.
+    fn serve(&mut self) -> Option<Trace> {
+        let at_first = |app: &AppSpec| match app.workers {
+            0 => Arrival::Asleep,
+            _ => Arrival::Coming,
+        };
+        let mut arrivals: Vec<Arrival> = self.plan.apps.iter().map(at_first).collect();
+        let names: Vec<String> = self.plan.apps.iter().map(|app| app.name.clone()).collect();
+        let index_of = |app: &str| names.iter().position(|name| name == app);
+        let patience = crossbeam_channel::after(BANNER_PATIENCE);
+        let seconds = crossbeam_channel::tick(Duration::from_secs(1));
+        let mut address_file = None;
+        let (mut shown, mut told) = (self.taken_over, false);
+        let mut starting = Starting::new();
+        loop {
+            let settled = self.taken_over || !arrivals.contains(&Arrival::Coming);
+            if settled {
+                starting.end();
+            }
+            if settled && !told {
+                told = true;
+                address_file = tell_addresses(&self.plan, &self.server);
+                self.reloads.notify.ready();
+            }
+            if settled && !shown {
+                shown = true;
+                show(&self.plan, &self.server, &arrivals);
+            }
+            select! {
+                recv(self.orders) -> order => match order {
+                    Ok(Order::Stop) | Err(_) => return address_file,
+                    Ok(Order::Reload { only, answer }) => {
+                        let begun = self.reloads.begin(&self.fleet, &mut arrivals, &self.plan, only);
+                        // Whoever asked may have left; the reload goes on.
+                        let _ = answer.send(begun);
                     }
-                }
-                Ok(FleetEvent::Errored { app, .. }) => {
-                    // One failing worker among serving ones does not make the app fail.
-                    if let Some(arrival @ Arrival::Coming) = index_of(&app).and_then(|index| arrivals.get_mut(index)) {
-                        *arrival = Arrival::Failing;
+                    Ok(Order::Upgrade { program, asker }) => self.begin_upgrade(program, asker),
+                },
+                recv(self.signals.receiver()) -> signal => match signal {
+                    Ok(SIGCHLD) => self.fleet.child_signal(),
+                    Ok(SIGTERM | SIGINT) | Err(_) => return address_file,
+                    // A terminal that went away has nobody left to press Ctrl-C.
+                    Ok(SIGHUP) if io::stdin().is_terminal() => return address_file,
+                    // The log says what comes of it.
+                    Ok(SIGHUP) => drop(self.reloads.begin(&self.fleet, &mut arrivals, &self.plan, None)),
+                    Ok(SIGUSR1) => {
+                        info!("SIGUSR1: log files are opened anew");
+                        self.journal.reopen();
                     }
+                    Ok(SIGUSR2) => self.begin_upgrade(None, Asker::nobody()),
+                    // A terminal with `stty tostop` sends it for a mere line of the log.
+                    Ok(SIGTTOU) if !io::stdin().is_terminal() => one_worker_less(&self.fleet),
+                    Ok(other) => warn!("{} has no meaning yet", signal_name(other).unwrap_or("that signal")),
+                },
+                recv(self.trial()) -> said => {
+                    let ended = || "it could not be tried out".to_owned();
+                    self.go_on_upgrading(said.unwrap_or_else(|_| Err(ended())));
                 }
-                Ok(FleetEvent::AllReady) => {}
-                Ok(FleetEvent::Reloaded) => reloads.notify.ready(),
-                Ok(FleetEvent::Stopped) | Err(_) => return address_file,
-            },
-            recv(reloads.renewals.alarm()) -> _ => {
-                for app in reloads.renewals.due() {
-                    info!("{app}: its workers are renewed, as cron_restart says");
-                    drop(fleet.renew(app));
-                }
-            },
-            recv(reloads.renewals.changed()) -> changed => match changed {
-                Ok(Changed { app, path }) => {
-                    info!("{app}: {} has changed", path.display());
-                    drop(reloads.begin(fleet, &mut arrivals, plan, Some(app)));
-                }
-                Err(_) => reloads.renewals.unwatch(),
-            },
-            recv(seconds) -> _ => log::logger().flush(),
-            recv(reloads.notify.tick()) -> _ => reloads.notify.pulse(),
-            recv(starting.clock()) -> _ => starting.tell(&fleet.snapshot()),
-            recv(patience) -> _ => {
-                if !shown {
-                    shown = true;
-                    show(plan, server, &arrivals);
-                }
-            },
+                recv(self.fleet.events()) -> event => match event {
+                    Ok(FleetEvent::Ready { app, took }) => {
+                        debug!("app {app} has its first ready worker after {} ms", took.as_millis());
+                        if let Some(arrival) = index_of(&app).and_then(|index| arrivals.get_mut(index)) {
+                            *arrival = Arrival::Ready(took);
+                        }
+                    }
+                    Ok(FleetEvent::Errored { app, .. }) => {
+                        // One failing worker among serving ones does not make the app fail.
+                        if let Some(arrival @ Arrival::Coming) = index_of(&app).and_then(|index| arrivals.get_mut(index)) {
+                            *arrival = Arrival::Failing;
+                        }
+                    }
+                    Ok(FleetEvent::AllReady) => {}
+                    Ok(FleetEvent::Reloaded) => self.reloads.notify.ready(),
+                    Ok(FleetEvent::Stopped) | Err(_) => return address_file,
+                },
+                recv(self.reloads.renewals.alarm()) -> _ => {
+                    for app in self.reloads.renewals.due() {
+                        info!("{app}: its workers are renewed, as cron_restart says");
+                        drop(self.fleet.renew(app));
+                    }
+                },
+                recv(self.reloads.renewals.changed()) -> changed => match changed {
+                    Ok(Changed { app, path }) => {
+                        info!("{app}: {} has changed", path.display());
+                        drop(self.reloads.begin(&self.fleet, &mut arrivals, &self.plan, Some(app)));
+                    }
+                    Err(_) => self.reloads.renewals.unwatch(),
+                },
+                recv(seconds) -> _ => log::logger().flush(),
+                recv(self.reloads.notify.tick()) -> _ => self.reloads.notify.pulse(),
+                recv(starting.clock()) -> _ => starting.tell(&self.fleet.snapshot()),
+                recv(patience) -> _ => {
+                    if !shown {
+                        shown = true;
+                        show(&self.plan, &self.server, &arrivals);
+                    }
+                },
+            }
         }
     }
 }
 
 /// What a reload needs, and what is remembered over all of them.
-struct Reloads<'a> {
+struct Reloads {
     notify: Notify,
-    read_anew: ReadAnew<'a>,
+    read_anew: ReadAnew,
     /// The longest one of all apps that ever ran.
     kill_timeout_max: Duration,
     renewals: Renewals,
 }
 
-impl Reloads<'_> {
+impl Reloads {
     /// Reads the configuration, and has the fleet follow it. What cannot be read changes nothing.
     fn begin(
         &mut self,
@@ -392,14 +497,14 @@ fn one_worker_less(fleet: &Fleet) {
     }
 }
 
-fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked, reloads: &Reloads<'_>) {
+fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked, reloads: &Reloads) {
     reloads.notify.stopping();
     // True if another stop signal has come. Children are reaped all the while.
     let hurried = || {
         reloads.notify.pulse();
         let is_stop = |order: &Order| matches!(order, Order::Stop);
         let mut hurried = asked.orders.try_iter().filter(is_stop).count() > 0;
-        for signal in asked.signals.try_iter() {
+        for signal in asked.signals.receiver().try_iter() {
             match signal {
                 SIGCHLD => fleet.child_signal(),
                 SIGTERM | SIGINT => hurried = true,
@@ -446,26 +551,6 @@ fn stop(plan: &Plan, mut server: Server, fleet: &Fleet, asked: &Asked, reloads: 
     }
     server.close();
     info!("stopped");
-}
-
-fn catch_signals() -> io::Result<Signals> {
-    Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGTTOU, SIGUSR1, SIGUSR2])
-}
-
-/// A thread turns signals into messages, so that the main thread can wait for both.
-fn forward_signals(mut signals: Signals) -> io::Result<Receiver<i32>> {
-    let (sender, receiver) = bounded(SIGNALS_MAX);
-    let forward = move || {
-        for signal in signals.forever() {
-            if sender.send(signal).is_err() {
-                return;
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(forward)?;
-    Ok(receiver)
 }
 
 fn tell_addresses(plan: &Plan, server: &Server) -> Option<Trace> {

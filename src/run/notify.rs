@@ -1,5 +1,5 @@
 //! Tells the service manager how we are (sd_notify(3)): ready, reloading, stopping, and alive while it
-//! watches us. Without NOTIFY_SOCKET nothing is told. Belongs to the main thread, whose loop is what
+//! watches us. Without NOTIFY_SOCKET nothing is told. Belongs to the conductor, whose loop is what
 //! the watchdog watches: it hears of everything that others do.
 
 use crossbeam_channel::{Receiver, after, never};

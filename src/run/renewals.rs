@@ -1,5 +1,5 @@
 //! What asks for new workers by itself: the clock (pm2's `cron_restart`) and files that change (pm2's
-//! `watch`). Belongs to the main thread, which waits for both; files are watched by a thread of
+//! `watch`). Belongs to the conductor, which waits for both; files are watched by a thread of
 //! their own (`watching`).
 
 use super::watching::{Changed, Folders, Watching};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The clock on the wall can be set while we wait, so it is looked at this often.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Written and read by the main thread alone.
+/// Written and read by the conductor alone.
 #[derive(Default)]
 pub struct Renewals {
     times: Vec<Time>,

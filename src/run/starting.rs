@@ -1,5 +1,5 @@
 //! Who is still coming up, while the apps start: one line that changes on a terminal, a line now and
-//! then elsewhere. The main thread draws it. Every other line of ours and of workers begins with
+//! then elsewhere. The conductor draws it. Every other line of ours and of workers begins with
 //! clearing what stands there, so nothing has to be taken away first.
 
 use crate::fleet::status::{Condition, WorkerStatus};

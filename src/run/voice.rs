@@ -79,16 +79,33 @@ impl Spoken {
     }
 }
 
+/// For whoever wants to wait until our log is written.
+#[derive(Clone)]
+pub struct Written(Sender<Order>);
+
+impl Written {
+    /// Waits until everything that has been said is written; not longer than `patience`.
+    pub fn wait(&self, patience: Duration) {
+        let (done, told) = bounded(1);
+        if self.0.send_timeout(Order::End(done), patience).is_ok() {
+            let _ = told.recv_timeout(patience);
+        }
+    }
+}
+
+impl Spoken {
+    pub fn written(&self) -> Written {
+        Written(self.orders.clone())
+    }
+}
+
 impl Drop for Spoken {
     fn drop(&mut self) {
         if let Some(writer) = &self.writer {
             return writer.write_waiting();
         }
-        let (done, told) = bounded(1);
-        if self.orders.send_timeout(Order::End(done), END).is_ok() {
-            // Whoever does not read his terminal does not keep us.
-            let _ = told.recv_timeout(END);
-        }
+        // Whoever does not read his terminal does not keep us.
+        self.written().wait(END);
     }
 }
 

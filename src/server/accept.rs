@@ -3,9 +3,10 @@
 //! a limit is reached is told so; who is accepted by a thread that holds more connections than
 //! another one is dealt to that one by its mailbox.
 
+use super::carry::Claimed;
 use super::connection::Counted;
 use super::listener::Listener;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Message};
 use super::tally::{Seat, Tally};
 use crate::gauges::FrontGauges;
 use crate::http::head::{Delivery, Version};
@@ -97,6 +98,17 @@ impl Desk {
         })
     }
 
+    /// Has a client served on whom an earlier binary has let in: nobody is turned away for that.
+    pub fn take_over(&self, client: Claimed) {
+        let (tally, peer) = (self.tally.as_ref(), client.peer());
+        let seat = tally.zip(peer).and_then(|(tally, peer)| tally.admit(peer));
+        let counted = Counted::carried(self.front.clone(), seat);
+        if let Some((mailbox, _)) = self.idlest() {
+            mailbox.held().fetch_add(1, Relaxed);
+            mailbox.post(Message::Carried(Box::new(client), counted));
+        }
+    }
+
     /// The thread that holds the fewest connections, and how many.
     fn idlest(&self) -> Option<(&Arc<Mailbox>, u32)> {
         let held = self.mailboxes.iter().map(|m| (m, m.held().load(Relaxed)));
@@ -177,6 +189,12 @@ impl Entrance {
         Ok(())
     }
 
+    /// Does not look at the listeners any more, until they are opened.
+    pub fn rest(&mut self, epoll: &Epoll) {
+        self.shut(epoll);
+        self.shut_until_ms = None;
+    }
+
     fn shut(&self, epoll: &Epoll) {
         for listener in &self.listeners {
             // It is watched, or it is not: both are well.
@@ -186,8 +204,7 @@ impl Entrance {
 
     /// Takes no more clients in.
     pub fn close(&mut self, epoll: &Epoll) {
-        self.shut(epoll);
-        self.shut_until_ms = None;
+        self.rest(epoll);
         self.listeners.clear();
     }
 

@@ -30,9 +30,9 @@ pub struct Connection {
     pub client: Client,
     pub phase: Phase,
     /// Requests it has carried.
-    requests: u32,
+    pub requests: u32,
     /// When the phase began, in the pool's milliseconds.
-    since_ms: u64,
+    pub since_ms: u64,
     /// The earliest reminder that is queued for it.
     pub queued_ms: u64,
     pub counted: Counted,
@@ -91,6 +91,13 @@ impl Counted {
     pub fn new(front: Arc<FrontGauges>, seat: Option<Seat>) -> Self {
         front.connections.fetch_add(1, Relaxed);
         front.accepted.fetch_add(1, Relaxed);
+        let _seat = seat.map(Box::new);
+        Counted::Served { front, _seat }
+    }
+
+    /// One that an earlier binary has accepted.
+    pub fn carried(front: Arc<FrontGauges>, seat: Option<Seat>) -> Self {
+        front.connections.fetch_add(1, Relaxed);
         let _seat = seat.map(Box::new);
         Counted::Served { front, _seat }
     }

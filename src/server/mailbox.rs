@@ -2,11 +2,13 @@
 //! that the thread hears in its epoll set.
 
 use super::accept::Arrival;
+use super::carry::{CarriedConnection, Claimed};
 use super::connection::Counted;
 use super::relay::Returned;
 use super::report::Inquiry;
 use crate::proxy::handoff::NotTaken;
 use crate::sys::epoll::Waker;
+use crossbeam_channel::{Receiver, Sender};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -26,8 +28,23 @@ pub enum Message {
     Tell(Inquiry),
     /// No further request is wanted: idle connections close, the others after their answer.
     Drain,
+    /// A client whom an earlier binary has served.
+    Carried(Box<Claimed>, Counted),
+    /// Take nobody in any more, and say so.
+    ShutDoor(Sender<()>),
+    /// Write down what every connection is doing, and touch none of them until the order's end.
+    StandStill(StandStill),
+    /// Take clients in again.
+    OpenDoor,
     /// Drop everything and end.
     Close,
+}
+
+/// What a thread needs to stand still.
+pub struct StandStill {
+    pub tell: Sender<Vec<CarriedConnection>>,
+    /// Closed when the thread is to go on.
+    pub until: Receiver<()>,
 }
 
 /// A pool thread's mailbox. Written by anyone, read by the thread; never waits for it.

@@ -1,6 +1,7 @@
 //! The listeners, the pool and the relay threads, and the order in which they start and stop.
 
 mod accept;
+mod carry;
 mod connection;
 mod listener;
 mod mailbox;
@@ -10,6 +11,7 @@ mod report;
 mod tally;
 mod timers;
 
+pub use carry::Carried;
 pub use listener::ListenAddr;
 
 use crate::gauges::FrontGauges;
@@ -17,8 +19,10 @@ use crate::http::id;
 use crate::proxy;
 use crate::proxy::access::AccessLog;
 use crate::roster::Board;
-use crate::route::Tables;
+use crate::route::{CarriedTables, Tables};
 use accept::Desk;
+use carry::{CarriedListener, Claimed};
+use crossbeam_channel::{Sender, bounded};
 use listener::Listener;
 use mailbox::Mailbox;
 use pool::{Pool, Shared};
@@ -77,8 +81,29 @@ pub struct Server {
     tables: Arc<Tables>,
     listeners: Vec<Listener>,
     addresses: Vec<String>,
+    /// Whom an earlier binary has let in.
+    carried: Vec<Claimed>,
     running: Option<Running>,
 }
+
+/// A server that stands still, until this is dropped.
+pub struct StandStill<'a> {
+    server: &'a Running,
+    /// Let go first: the threads go on, and then open their doors.
+    go_on: Option<Sender<()>>,
+}
+
+impl Drop for StandStill<'_> {
+    fn drop(&mut self) {
+        self.go_on = None;
+        self.server.relays.resume();
+        self.server.pool.open_doors();
+    }
+}
+
+/// What relayed tunnels may take to come back, and pool threads to stand still.
+const RECALL: Duration = Duration::from_secs(2);
+const STAND_STILL: Duration = Duration::from_secs(2);
 
 struct Running {
     desk: Arc<Desk>,
@@ -106,8 +131,59 @@ impl Server {
             board,
             front: Arc::default(),
             listeners,
+            carried: Vec::new(),
             running: None,
         })
+    }
+
+    /// Goes on where an earlier binary has stopped, with its listeners and clients. Addresses are not
+    /// bound anew, whatever the settings say.
+    pub fn take_over(
+        settings: Settings,
+        board: Arc<Board>,
+        tables: CarriedTables,
+        carried: Carried,
+    ) -> io::Result<Server> {
+        let listeners = carried.listeners.into_iter().map(CarriedListener::claim);
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        let clients = carried.connections.into_iter();
+        let clients = clients.map(carry::CarriedConnection::claim_client);
+        Ok(Server {
+            addresses: listeners.iter().map(Listener::address).collect(),
+            tables: Arc::new(Tables::knowing(tables, settings.sessions_max)),
+            settings,
+            board,
+            front: Arc::new(serde_json::from_value(carried.front).unwrap_or_default()),
+            listeners,
+            carried: clients.collect::<io::Result<Vec<_>>>()?,
+            running: None,
+        })
+    }
+
+    /// Has everything stand still for another binary to take over: nobody is let in, nothing is
+    /// touched, and what every connection is doing is written down. It goes on when the first of the
+    /// two is dropped. Fails, and goes on, if something does not come to a stand in time.
+    pub fn stand_still(&self) -> Result<(StandStill<'_>, Carried), String> {
+        let Some(running) = &self.running else {
+            return Err("it does not serve yet".to_owned());
+        };
+        let (go_on, until) = bounded(0);
+        let still = StandStill {
+            server: running,
+            go_on: Some(go_on),
+        };
+        if !running.relays.recall(Instant::now() + RECALL) {
+            return Err("a relayed tunnel did not come to a stand in time".to_owned());
+        }
+        let deadline = Instant::now() + STAND_STILL;
+        let connections = running.pool.stand_still(&until, deadline)?;
+        let listeners = running.listeners.iter();
+        let carried = Carried {
+            listeners: listeners.map(|one| CarriedListener::of(one)).collect(),
+            connections,
+            front: serde_json::to_value(&*self.front).unwrap_or_default(),
+        };
+        Ok((still, carried))
     }
 
     /// The addresses as bound, `HOST:PORT` or `unix:PATH`, in the order of the settings.
@@ -163,6 +239,9 @@ impl Server {
             relays: relays.clone(),
             run,
         }));
+        for client in self.carried.drain(..) {
+            desk.take_over(client);
+        }
         self.running = Some(Running {
             desk,
             listeners,

@@ -2,9 +2,10 @@
 //! its thread, which never waits for a peer; what others have for a thread comes by its mailbox.
 
 use super::accept::{Arrival, Desk, Entrance, Look};
+use super::carry::{CarriedConnection, Claimed};
 use super::connection::{Connection, Counted, Fate, Phase};
 use super::listener::Listener;
-use super::mailbox::{Mailbox, Message};
+use super::mailbox::{Mailbox, Message, StandStill};
 use super::relay::{Relays, Returned};
 use super::timers::Timers;
 use crate::gauges::FrontGauges;
@@ -21,6 +22,7 @@ use crate::route::{Router, Tables};
 use crate::sys::clock::{monotonic_ms, monotonic_us};
 use crate::sys::epoll::{Epoll, Event, Interest};
 use crate::sys::socket;
+use crossbeam_channel::{Receiver, unbounded};
 use log::{debug, error, warn};
 use std::io;
 use std::os::fd::AsFd;
@@ -28,7 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What all pool threads share.
 pub struct Shared {
@@ -75,6 +77,42 @@ impl Pool {
         }
     }
 
+    /// Has every thread stand still; returns what all connections are doing. They go on when `until`
+    /// is dropped. The error says who did not obey in time.
+    pub fn stand_still(
+        &self,
+        until: &Receiver<()>,
+        deadline: Instant,
+    ) -> Result<Vec<CarriedConnection>, String> {
+        let late = |_| "a pool thread did not stand still in time".to_owned();
+        let (shut, all_shut) = unbounded();
+        for (mailbox, _) in &self.threads {
+            mailbox.post(Message::ShutDoor(shut.clone()));
+        }
+        for _ in &self.threads {
+            all_shut.recv_deadline(deadline).map_err(late)?;
+        }
+        let (tell, told) = unbounded();
+        for (mailbox, _) in &self.threads {
+            mailbox.post(Message::StandStill(StandStill {
+                tell: tell.clone(),
+                until: until.clone(),
+            }));
+        }
+        let mut connections = Vec::new();
+        for _ in &self.threads {
+            connections.extend(told.recv_deadline(deadline).map_err(late)?);
+        }
+        Ok(connections)
+    }
+
+    /// After [`Pool::stand_still`]: takes clients in again.
+    pub fn open_doors(&self) {
+        for (mailbox, _) in &self.threads {
+            mailbox.post(Message::OpenDoor);
+        }
+    }
+
     pub fn close(self) {
         for (mailbox, _) in &self.threads {
             mailbox.post(Message::Close);
@@ -111,6 +149,8 @@ struct PoolThread {
     relays: Arc<Relays>,
     draining: bool,
     closing: bool,
+    /// To be obeyed at the end of the batch.
+    still: Option<StandStill>,
     pruned_ms: u64,
 }
 
@@ -152,6 +192,7 @@ impl PoolThread {
             relays: shared.relays.clone(),
             draining: false,
             closing: false,
+            still: None,
             pruned_ms: 0,
         })
     }
@@ -183,6 +224,9 @@ impl PoolThread {
             }
             self.expire();
             self.prune();
+            if let Some(order) = self.still.take() {
+                self.stand_still(&order);
+            }
             self.entrance.reopen(&self.ctx.epoll, self.ctx.now_ms);
             self.mailbox.held().store(self.connections.len(), Relaxed);
         }
@@ -299,7 +343,56 @@ impl PoolThread {
                     self.end_idle(id);
                 }
             }
+            Message::Carried(client, counted) => self.go_on_with(*client, counted),
+            Message::ShutDoor(tell) => {
+                self.entrance.rest(&self.ctx.epoll);
+                // Whoever waits for it may have given up.
+                let _ = tell.send(());
+            }
+            Message::StandStill(order) => self.still = Some(order),
+            Message::OpenDoor => self.open_door(),
             Message::Close => self.closing = true,
+        }
+    }
+
+    /// Goes on with a client whom an earlier binary has served.
+    fn go_on_with(&mut self, client: Claimed, counted: Counted) {
+        let id = self.connections.next_id();
+        match client.settle(&mut self.ctx, CLIENT | id.bits(), counted) {
+            Ok(connection) => {
+                let id = self.watch(Box::new(connection));
+                self.yielded.push(id);
+            }
+            Err(e) => warn!("a connection was lost when this binary took over: {e}"),
+        }
+    }
+
+    fn open_door(&mut self) {
+        if self.draining {
+            return;
+        }
+        // Watching twice fails, and is not needed.
+        self.entrance.rest(&self.ctx.epoll);
+        if let Err(e) = self.entrance.open(&self.ctx.epoll) {
+            error!("cannot watch the listeners: {e}");
+        }
+    }
+
+    /// Writes down what each connection is doing, and touches none until the order ends. Nobody takes
+    /// clients in any more, so nobody has any for this thread after this look into the mailbox.
+    fn stand_still(&mut self, order: &StandStill) {
+        for message in self.mailbox.take() {
+            self.message(message);
+        }
+        let ids = self.connections.ids();
+        let carried = ids.into_iter().filter_map(|id| {
+            let connection = self.connections.get_mut(id)?;
+            CarriedConnection::of(connection, &mut self.ctx)
+        });
+        let carried: Vec<_> = carried.collect();
+        if order.tell.send(carried).is_ok() {
+            // Nothing is ever sent: it ends when whoever has given the order lets it go.
+            let _ = order.until.recv();
         }
     }
 

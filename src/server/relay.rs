@@ -42,6 +42,10 @@ pub struct Relays {
     write_timeout: Duration,
     closing: Arc<AtomicBool>,
     listed: Arc<Listed>,
+    /// Every tunnel is wanted back, quiet or not.
+    recalled: Arc<AtomicBool>,
+    /// Tunnels that are relayed now.
+    tunnels: Arc<AtomicUsize>,
 }
 
 /// The tunnels that relay threads have, for those who ask.
@@ -85,6 +89,8 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How often a waiting thread looks up, to see that the other direction is quiet as well or that
 /// we are closing.
 const GLANCE: Duration = Duration::from_millis(200);
+/// How often a recall looks whether all are back.
+const RECALL_LOOK: Duration = Duration::from_millis(5);
 /// How long a thread without work is kept.
 const KEPT: Duration = Duration::from_secs(10);
 /// A relay thread copies; it needs no deep stack.
@@ -105,6 +111,8 @@ impl Relays {
             write_timeout,
             closing: Arc::default(),
             listed: Arc::default(),
+            recalled: Arc::default(),
+            tunnels: Arc::default(),
         }
     }
 
@@ -125,7 +133,7 @@ impl Relays {
         upstream: Upstream,
         give_back: GiveBack,
     ) -> Result<(), Returned> {
-        if !self.reserve(2) {
+        if self.recalled.load(Relaxed) || !self.reserve(2) {
             return Err(Returned {
                 connection,
                 upstream,
@@ -142,6 +150,24 @@ impl Relays {
             }));
         }
         Ok(())
+    }
+
+    /// Gives every tunnel back to its pool thread, and takes none until [`Relays::resume`]. False if
+    /// some are not back in time.
+    pub fn recall(&self, deadline: Instant) -> bool {
+        self.recalled.store(true, Relaxed);
+        while self.tunnels.load(Relaxed) > 0 {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(RECALL_LOOK);
+        }
+        true
+    }
+
+    /// Takes tunnels again.
+    pub fn resume(&self) {
+        self.recalled.store(false, Relaxed);
     }
 
     /// Ends all relayed tunnels soon.
@@ -228,6 +254,24 @@ struct Relayed {
     write_timeout: Duration,
     closing: Arc<AtomicBool>,
     _listing: Option<Listing>,
+    recalled: Arc<AtomicBool>,
+    counted: Counted,
+}
+
+/// Counts a relayed tunnel, until its pool thread has been told of it.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(gauge: &Arc<AtomicUsize>) -> Counted {
+        gauge.fetch_add(1, Relaxed);
+        Counted(Arc::clone(gauge))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// One direction's state, before and after.
@@ -280,6 +324,8 @@ impl Relayed {
             write_timeout: relays.write_timeout,
             closing: relays.closing.clone(),
             _listing: listing,
+            recalled: relays.recalled.clone(),
+            counted: Counted::new(&relays.tunnels),
         }
     }
 
@@ -365,6 +411,11 @@ impl Relayed {
         }
     }
 
+    /// It is to be parked again.
+    fn goes_home(&self) -> bool {
+        self.parking.load(Relaxed) || self.recalled.load(Relaxed)
+    }
+
     fn check_open(&self) -> io::Result<()> {
         if self.closing.load(Relaxed) {
             return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
@@ -379,6 +430,7 @@ impl Relayed {
             mut upstream,
             give_back,
             ends,
+            counted: _counted,
             ..
         } = self;
         let [up, down] = ends.map(|e| e.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -424,7 +476,7 @@ impl Read for DeadlineReader<'_> {
             return Ok(0);
         }
         loop {
-            if self.relayed.parking.load(Relaxed) {
+            if self.relayed.goes_home() {
                 *self.quiet = true;
                 return Ok(0);
             }
@@ -473,10 +525,7 @@ impl DeadlineWriter<'_> {
                 Ok(n)
             }
             Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(e),
-            Err(_) if self.relayed.parking.load(Relaxed) => {
-                self.kept.extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
+            Err(_) if self.relayed.goes_home() => Ok(self.keep(bytes)),
             Err(_) => {
                 self.relayed.stuck.fetch_add(1, Relaxed);
                 let sent = self.write_when_ready(bytes);
@@ -486,13 +535,21 @@ impl DeadlineWriter<'_> {
         }
     }
 
-    fn write_when_ready(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn keep(&mut self, bytes: &[u8]) -> usize {
+        self.kept.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    fn write_when_ready(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut began = Instant::now();
         let mut untaken = socket::untaken(self.fd)?;
         let timeout = self.relayed.write_timeout;
         loop {
             if !socket::wait_ready(self.fd, true, GLANCE)? {
                 self.relayed.check_open()?;
+                if self.relayed.recalled.load(Relaxed) {
+                    return Ok(self.keep(bytes));
+                }
             }
             match socket::send(self.fd, bytes) {
                 Ok(n) => {

@@ -5,10 +5,12 @@
 #[cfg(test)]
 pub mod allocations;
 pub mod calendar;
+pub mod carried;
 pub mod clock;
 pub mod descriptor;
 pub mod disk;
 pub mod epoll;
+pub mod exec;
 pub mod identity;
 pub mod inotify;
 pub mod limits;

@@ -1,14 +1,30 @@
 //! Processes: what std's `Command` and `ExitStatus` do not offer. Groups are signalled, never
 //! single processes, and a [`Pid`] cannot be 0 or 1, so "everybody" cannot be hit by mistake.
 
+use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::mem;
 
 /// A process that was started by us or has become our child; also names the group it leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Pid(i32);
+
+impl TryFrom<u32> for Pid {
+    type Error = &'static str;
+
+    fn try_from(number: u32) -> Result<Pid, &'static str> {
+        Pid::new(number).ok_or("no process has this number")
+    }
+}
+
+impl From<Pid> for u32 {
+    fn from(pid: Pid) -> u32 {
+        pid.number()
+    }
+}
 
 impl Pid {
     /// None for numbers that no child can have: kill(2) gives 0 and 1 (as -1) other meanings.
@@ -163,6 +179,41 @@ pub fn ignore_what_must_not_end_us() {
     for signal in [libc::SIGUSR1, libc::SIGXFSZ] {
         // SAFETY: SIG_IGN installs no code.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// The signals that the process hears of as a whole.
+const HEARD: [libc::c_int; 7] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGCHLD,
+    libc::SIGHUP,
+    libc::SIGTTOU,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
+
+/// Keeps these signals from this thread and from those that it starts from now on. What comes while
+/// every thread does so waits, even through an exec, for one that hears them again.
+pub fn hold_signals() {
+    mask_heard(libc::SIG_BLOCK);
+}
+
+/// This thread hears the signals that [`hold_signals`] keeps from all others.
+pub fn hear_signals() {
+    mask_heard(libc::SIG_UNBLOCK);
+}
+
+fn mask_heard(how: libc::c_int) {
+    // SAFETY: the set is plain data, for which all zeros is a value, ours and initialised by
+    // sigemptyset; the signals are valid, so nothing here can fail.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in HEARD {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::pthread_sigmask(how, &set, std::ptr::null_mut());
     }
 }
 

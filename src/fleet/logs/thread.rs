@@ -7,11 +7,12 @@ use crate::fleet::logs::outlet::Outlet;
 use crate::fleet::logs::output::Output;
 use crate::fleet::logs::readers::ReaderSet;
 use crate::fleet::logs::recent::Recent;
-use crate::fleet::logs::{Command, Printer, Tail};
+use crate::fleet::logs::{CarriedPipe, Command, Printer, Tail};
 use crate::journal::Journal;
 use crate::journal::date::Zone;
 use crate::journal::harmless::harmless;
 use crate::roster::{Board, Slot};
+use crate::sys::carried::Baton;
 use crate::sys::clock::unix_ms;
 use crate::sys::epoll::{Epoll, Interest, Waker};
 use crate::sys::socket::wait_ready;
@@ -35,6 +36,8 @@ const READ_BYTES: usize = 64 << 10;
 const LAST_WORDS_READS_MAX: usize = 64;
 /// How long the last lines may take to leave when everything ends.
 const END_MILLIS_MAX: u64 = 500;
+/// How long they may take when another binary takes over.
+const STAND_STILL_MILLIS_MAX: u64 = 100;
 
 const WAKER: u64 = 0;
 const STDOUT: u64 = 1;
@@ -129,6 +132,8 @@ impl LogsThread {
                         slots,
                         follow,
                     }) => self.begin_reading(socket, slots, follow),
+                    Ok(Command::Begun { key, stderr, lines }) => self.go_on(key, stderr, lines),
+                    Ok(Command::StandStill { tell, until }) => self.stand_still(&tell, &until),
                     Ok(Command::End) | Err(TryRecvError::Disconnected) => {
                         self.finish();
                         return Ok(());
@@ -139,6 +144,32 @@ impl LogsThread {
             self.stdout.flush(&self.epoll);
             self.stderr.flush(&self.epoll);
             self.readers.flush();
+        }
+    }
+
+    /// Goes on with a line that an earlier binary has begun to read.
+    fn go_on(&mut self, key: LifeKey, stderr: bool, lines: TextCutter) {
+        let is = |p: &&mut Pipe| p.key == key && (p.outlet.stream == Stream::Stderr) == stderr;
+        if let Some(pipe) = self.pipes.values_mut().find(is) {
+            pipe.lines = lines;
+        }
+    }
+
+    /// Another binary takes over: what is read already is written, as far as that takes no time.
+    fn stand_still(&mut self, tell: &Sender<Vec<CarriedPipe>>, until: &Receiver<()>) {
+        let deadline = Instant::now() + Duration::from_millis(STAND_STILL_MILLIS_MAX);
+        for output in [&mut self.stdout, &mut self.stderr] {
+            output.flush_until(deadline, &self.epoll);
+        }
+        let carried = self.pipes.values().map(|pipe| CarriedPipe {
+            key: pipe.key,
+            stderr: pipe.outlet.stream == Stream::Stderr,
+            fd: Baton::of(pipe.file.as_fd()),
+            lines: pipe.lines.clone(),
+        });
+        if tell.send(carried.collect()).is_ok() {
+            // Nothing is ever sent: it ends when whoever has given the order lets it go.
+            let _ = until.recv();
         }
     }
 

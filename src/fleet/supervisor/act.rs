@@ -2,11 +2,10 @@
 //! `worker` decides, this file obeys; every change of a worker's state goes through `apply`.
 
 use super::Supervisor;
+use super::hand_over::{new_life, printer};
 use crate::fleet::FleetEvent;
 use crate::fleet::announce;
-use crate::fleet::ipc::NewLife;
 use crate::fleet::life::LifeKey;
-use crate::fleet::logs::{Printer, Speaker};
 use crate::fleet::message;
 use crate::fleet::place::{Place, Standing};
 use crate::fleet::rundir;
@@ -93,30 +92,11 @@ impl Supervisor {
                 let (key, name) = (place.key(), &place.name);
                 debug!("{name} (pid {}) started, life {}", spawned.pid, key.life);
                 if let Some(channel) = spawned.channel {
-                    let life = NewLife {
-                        key,
-                        app: place.app,
-                        instance: place.instance,
-                        name: Arc::clone(name),
-                        stream: channel,
-                        gauges: Arc::clone(&place.gauges),
-                        returning: Arc::clone(self.board.returning()),
-                    };
-                    place.door = Some(self.ipc.add(life));
+                    let life = new_life(place, channel, self.board.returning());
+                    place.door = Some(self.ipc.add(life, None));
                 }
-                self.logs.add(Printer {
-                    key,
-                    speaker: Speaker {
-                        app: Arc::clone(&place.app_name),
-                        worker: Arc::clone(name),
-                        instance: place.instance,
-                    },
-                    spec: Arc::clone(&place.version.spec.logs),
-                    alone: place.version.spec.scale.max == 1,
-                    gauges: Arc::clone(&place.gauges),
-                    stdout: spawned.stdout,
-                    stderr: spawned.stderr,
-                });
+                self.logs
+                    .add(printer(place, spawned.stdout, spawned.stderr));
                 Event::Spawned { pid: spawned.pid }
             }
             Err(e) => {

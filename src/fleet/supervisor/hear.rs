@@ -97,6 +97,8 @@ impl Supervisor {
                 self.courier.ended(exit);
             } else if self.guard.pid() == Some(pid) {
                 self.guard.died();
+            } else if self.trial_pid() == Some(pid) {
+                self.trial_ended(exit);
             } else if self.press.pid() == Some(pid) {
                 self.press_ended(exit);
             } else {

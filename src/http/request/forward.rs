@@ -5,11 +5,12 @@
 
 use super::Request;
 use crate::http::field::{push, push_decimal, push_field};
+use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 /// Who sent a request and how it reached us.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ClientSide {
     /// The other end of the connection. `None`: of a Unix socket.
     pub peer: Option<SocketAddr>,

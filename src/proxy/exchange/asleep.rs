@@ -52,6 +52,24 @@ impl Exchange {
         Ok(())
     }
 
+    /// The app that this request waits for, and for how long it does.
+    pub fn awaits(&self, ctx: &Context) -> Option<(String, Duration)> {
+        let queued = self.queued.as_ref()?;
+        let app = ctx.router.roster().apps.get(self.awaited_app(ctx)?)?;
+        Some((app.name.to_string(), queued.patience))
+    }
+
+    /// Goes on waiting for an app that an earlier binary has begun to wake.
+    pub fn go_on_waiting(&mut self, ctx: &Context, app: &str, patience: Duration) {
+        let found = ctx.router.roster().apps.iter().find(|a| *a.name == *app);
+        if let Some(app) = found {
+            self.queued = Queued::join(&app.gauges, patience);
+            if let Some(asleep) = &app.asleep {
+                (asleep.waker.0)();
+            }
+        }
+    }
+
     /// The app that this request waits for, by its place in the roster.
     pub(super) fn awaited_app(&self, ctx: &Context) -> Option<usize> {
         let queued = self.queued.as_ref()?;

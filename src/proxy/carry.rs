@@ -1,0 +1,172 @@
+//! The data plane's part of what one binary leaves to the next: a client's socket, a connection to a
+//! worker, and how far what they carry has come. A pool thread that stands still writes it down, one
+//! of the next binary goes on with it. Bytes that lie in sockets need not be written down.
+
+use super::exchange::Exchange;
+use super::slab::Id;
+use super::tunnel::{Direction, Tunnel};
+use super::upstream::Upstream;
+use super::{Client, Context, Outbox, Record};
+use crate::roster::{Looks, Slot};
+use crate::sys::carried::{Baton, hex};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CarriedClient {
+    socket: Baton,
+    peer: Option<SocketAddr>,
+    /// The client has ended its direction.
+    ended: bool,
+    half_closed_ms: Option<u64>,
+    refused_by: Option<Slot>,
+    #[serde(with = "hex")]
+    unread: Vec<u8>,
+    #[serde(with = "hex")]
+    outbox: Vec<u8>,
+}
+
+impl CarriedClient {
+    pub fn of(client: &Client) -> CarriedClient {
+        CarriedClient {
+            socket: Baton::of(client.socket.as_fd()),
+            peer: client.peer(),
+            ended: client.intake.ended,
+            half_closed_ms: client.half_closed_ms(),
+            refused_by: client.refused_by,
+            unread: client.unread.clone(),
+            outbox: client.outbox.waiting().to_vec(),
+        }
+    }
+
+    /// The request at hand is to be read once more.
+    pub fn begin_anew(&mut self, original: Vec<u8>) {
+        self.unread = original;
+    }
+
+    pub fn claim(self) -> io::Result<Client> {
+        let socket = self.socket.claim()?;
+        let mut client = Client::new(socket, self.peer, 0);
+        client.intake.ended = self.ended;
+        // Nobody has seen what has come since; the first read finds out.
+        client.intake.readable = true;
+        client.half_close_at(self.half_closed_ms);
+        client.refused_by = self.refused_by;
+        client.unread = self.unread;
+        client.outbox = Outbox::holding(self.outbox);
+        Ok(client)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CarriedUpstream {
+    socket: Baton,
+    slot: Slot,
+    life: u32,
+    /// The worker has ended its direction.
+    ended: bool,
+    #[serde(with = "hex")]
+    outbox: Vec<u8>,
+}
+
+impl CarriedUpstream {
+    fn of(ctx: &mut Context, id: Id) -> Option<CarriedUpstream> {
+        let upstream = ctx.upstreams.get(id)?;
+        Some(CarriedUpstream {
+            socket: Baton::of(upstream.socket.as_fd()),
+            slot: upstream.slot,
+            life: upstream.life,
+            ended: upstream.intake.ended,
+            outbox: upstream.outbox.waiting().to_vec(),
+        })
+    }
+
+    /// Watches it again; `exchange`: it carries one, else a tunnel.
+    fn claim(self, ctx: &mut Context, owner: u64, exchange: bool) -> io::Result<Id> {
+        let socket = self.socket.claim()?;
+        let roster = ctx.router.roster();
+        let worker = roster.find(self.slot).filter(|(_, w)| w.life == self.life);
+        let gauges = worker.map(|(_, worker)| worker.gauges.clone());
+        let mut upstream = Upstream::new(socket, self.slot, self.life, gauges.unwrap_or_default());
+        upstream.intake.ended = self.ended;
+        upstream.intake.readable = true;
+        upstream.outbox = Outbox::holding(self.outbox);
+        if exchange {
+            upstream.begin_exchange(owner);
+        } else {
+            upstream.owner = Some(owner);
+        }
+        ctx.upstreams.attach(&ctx.epoll, upstream)
+    }
+}
+
+/// An exchange under way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CarriedExchange {
+    /// An [`Exchange`], without what belongs to its thread.
+    state: serde_json::Value,
+    upstream: Option<CarriedUpstream>,
+    /// The app whose first worker it waits for, and how long it does.
+    #[serde(default)]
+    awaits: Option<(String, Duration)>,
+}
+
+impl CarriedExchange {
+    pub fn of(ctx: &mut Context, exchange: &Exchange) -> serde_json::Result<CarriedExchange> {
+        let upstream = exchange.upstream();
+        Ok(CarriedExchange {
+            state: serde_json::to_value(exchange)?,
+            awaits: exchange.awaits(ctx),
+            upstream: upstream.and_then(|id| CarriedUpstream::of(ctx, id)),
+        })
+    }
+
+    pub fn claim(self, ctx: &mut Context, owner: u64) -> io::Result<Box<Exchange>> {
+        let mut exchange: Exchange = serde_json::from_value(self.state)?;
+        let upstream = self.upstream.map(|carried| carried.claim(ctx, owner, true));
+        exchange.set_upstream(upstream.transpose()?);
+        if let Some((app, patience)) = self.awaits {
+            exchange.go_on_waiting(ctx, &app, patience);
+        }
+        Ok(Box::new(exchange))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CarriedTunnel {
+    upstream: CarriedUpstream,
+    to_worker: Direction,
+    to_client: Direction,
+    active_ms: u64,
+    looks: Looks,
+    #[serde(default)]
+    record: serde_json::Value,
+}
+
+impl CarriedTunnel {
+    pub fn of(ctx: &mut Context, tunnel: &Tunnel) -> Option<CarriedTunnel> {
+        Some(CarriedTunnel {
+            upstream: CarriedUpstream::of(ctx, tunnel.upstream)?,
+            to_worker: tunnel.to_worker,
+            to_client: tunnel.to_client,
+            active_ms: tunnel.active_ms,
+            looks: tunnel.looks(),
+            record: serde_json::to_value(&tunnel.farewell().record).unwrap_or_default(),
+        })
+    }
+
+    pub fn claim(self, ctx: &mut Context, owner: u64) -> io::Result<Box<Tunnel>> {
+        let upstream = self.upstream.claim(ctx, owner, false)?;
+        // What would be told of it at its end is not worth the tunnel.
+        let record: Record = serde_json::from_value(self.record).unwrap_or_default();
+        let tunnel = Tunnel::open(ctx, upstream, self.looks, record);
+        let mut tunnel = tunnel.ok_or(io::ErrorKind::NotConnected)?;
+        tunnel.to_worker = self.to_worker;
+        tunnel.to_client = self.to_client;
+        tunnel.active_ms = self.active_ms;
+        Ok(tunnel)
+    }
+}
