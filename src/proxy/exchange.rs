@@ -78,7 +78,7 @@ pub struct Exchange {
     interim_heads: u32,
     lesson: Lesson,
     #[serde(skip)]
-    hand_off: Option<HandOff>,
+    hand_off: Option<Box<HandOff>>,
     /// The worker's connection can carry another exchange after this one.
     reusable: bool,
     /// The client has not kept up: smaller reads keep less waiting for it.

@@ -193,7 +193,7 @@ pub enum Outcome {
     /// A tunnel streams or is stuck: relay threads take over.
     Relay,
     /// The worker is to have the client's connection itself.
-    HandOff(HandOff),
+    HandOff(Box<HandOff>),
 }
 
 /// Why a connection ends; logged.

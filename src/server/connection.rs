@@ -62,7 +62,7 @@ pub enum Fate {
     /// Hand its tunnel to relay threads, or call [`Connection::stay`].
     Relay,
     /// Hand it to its worker.
-    HandOff(HandOff),
+    HandOff(Box<HandOff>),
     Close(CloseReason),
     /// Close it so that the client sees a reset.
     Reset(CloseReason),

@@ -574,7 +574,7 @@ impl PoolThread {
     }
 
     /// Offers a connection to its worker; it is not ours to touch until the answer.
-    fn hand_off(&mut self, id: Id, hand_off: HandOff) {
+    fn hand_off(&mut self, id: Id, hand_off: Box<HandOff>) {
         let Some(connection) = self.connections.remove(id) else {
             return;
         };

@@ -88,14 +88,14 @@ impl Exchange {
         let sent = if let Some((slot, door)) = door {
             output.extend_from_slice(rest);
             self.record.slot = Some(slot);
-            self.hand_off = Some(HandOff {
+            self.hand_off = Some(Box::new(HandOff {
                 slot,
                 looks: self.looks,
                 door,
                 head: output.clone(),
                 original: bytes.to_vec(),
                 farewell: Farewell::default(),
-            });
+            }));
             Ok(())
         } else {
             self.first_body_bytes(client, rest, &mut output)
