@@ -298,6 +298,7 @@ Examples:
 Signals:
   SIGTERM, SIGINT   stop: accept no more, finish what is in flight, stop the workers;
                     a second one hurries
+  SIGHUP            reload: read the configuration anew, replace workers one by one
   SIGUSR1           open log files anew, after an outer logrotate has moved them
   SIGUSR2           let the binary as it is on the disk now take over (sidekeeper upgrade)
 
