@@ -2,7 +2,8 @@
 # The number of workers follows the load: a burst gets a second worker within its own boot time and a
 # second, the one that is not needed any more leaves without dropping anybody, an app without a worker
 # gets one for its first request; bounds are kept; `scale`, `drain` and `start` do what they say.
-# seconds: 90
+# seconds: 150
+# limit: 300
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/tests/realtime/lib.sh"
 
