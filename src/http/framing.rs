@@ -404,5 +404,21 @@ pub fn verbatim(decoder: &mut Decoder, to: Framing, input: &[u8]) -> Option<usiz
     }
 }
 
+/// How many bytes of payload may still be forwarded as they are, whatever they are. `None`: the
+/// bytes have to be looked at.
+pub fn verbatim_left(decoder: &Decoder, to: Framing) -> Option<u64> {
+    match (decoder.state, to) {
+        (State::Length, Framing::Length(_)) => Some(decoder.left),
+        (State::Done | State::Length | State::UntilClose | State::Data | State::Syntax(_), _) => {
+            None
+        }
+    }
+}
+
+/// `count` bytes of [`verbatim_left`] have been forwarded.
+pub fn pass(decoder: &mut Decoder, count: usize) {
+    decoder.take_payload(count);
+}
+
 #[cfg(test)]
 mod tests;

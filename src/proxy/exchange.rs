@@ -14,6 +14,7 @@ mod answer;
 mod asleep;
 mod deadlines;
 mod dispatch;
+mod splice;
 mod upload;
 
 use self::asleep::Queued;

@@ -23,6 +23,11 @@ impl Intake {
         self.ended |= event.peer_half_closed() || event.gone();
     }
 
+    /// `moved` bytes have been taken out past us, of those `there`. More that have come since are told.
+    pub fn passed(&mut self, moved: usize, there: usize) {
+        self.readable = moved < there || self.ended;
+    }
+
     /// Reads what is there: None if nothing can be, 0 at end of file.
     pub fn recv(&mut self, fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<usize>> {
         if !self.readable {

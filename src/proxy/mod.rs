@@ -31,6 +31,7 @@ use crate::http::head::HeadLimits;
 use crate::roster::{Drain, Slot};
 use crate::route::Router;
 use crate::sys::epoll::Epoll;
+use crate::sys::pipe::Pipe;
 use access::{AccessLog, Names, Wall};
 use recent::Recent;
 use record::Ids;
@@ -114,6 +115,8 @@ pub struct Context {
     pub line: Vec<u8>,
     /// Where reads go. Taken out while its bytes are looked at, and put back.
     pub input: Box<[u8]>,
+    /// Where large uploads go through; None until the first one.
+    pub pipe: Option<Pipe>,
     /// Where heads are composed.
     pub output: Vec<u8>,
     /// Exchanges that have ended, kept for their memory: the steady path allocates nothing.

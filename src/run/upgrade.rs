@@ -6,6 +6,7 @@
 use super::Conductor;
 use super::takeover::{self, FORM, Left, TRIAL_WORD, VARIABLE};
 use crate::admin::Asker;
+use crate::sys::carried;
 use crossbeam_channel::{Receiver, never};
 use log::warn;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -117,6 +118,8 @@ impl Conductor {
         program: &std::path::Path,
         asker: &Asker,
     ) -> Result<Infallible, Hindrance> {
+        // An attempt before this one may have ended half-way.
+        carried::forget();
         let stood_still = Instant::now();
         let (still, server) = self.server.stand_still().map_err(Hindrance::Passing)?;
         // From here on signals wait for the other binary.

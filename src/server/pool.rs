@@ -181,6 +181,7 @@ impl PoolThread {
                     run: shared.run.clone(),
                 },
                 input: vec![0; INPUT_BYTES].into_boxed_slice(),
+                pipe: None,
                 output: Vec::with_capacity(INPUT_BYTES),
                 spare: Vec::new(),
             },

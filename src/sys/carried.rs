@@ -26,6 +26,11 @@ pub fn keep_open() {
     }
 }
 
+/// Forgets the batons of an attempt that has not come so far.
+pub fn forget() {
+    made().clear();
+}
+
 /// The exec has not come about: undoes [`keep_open`], and forgets the batons.
 pub fn keep_none() {
     for number in made().drain(..) {

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod inotify;
 pub mod limits;
 pub mod passing;
+pub mod pipe;
 pub mod process;
 pub mod procfs;
 pub mod socket;

@@ -197,6 +197,33 @@ pub fn untaken(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// Bytes that wait to be read. tcp(7), `SIOCINQ`.
+pub fn unread(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the pointer is to a live integer, which the call fills in.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// How much can be sent before the peer has to read. socket(7), `SO_SNDBUF`.
+pub fn send_room(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut size: libc::c_int = 0;
+    let mut len = mem::size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `size` and `len` live through the call, and `len` says how large `size` is.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            (&raw mut size).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(usize::try_from(size)
+        .unwrap_or(0)
+        .saturating_sub(untaken(fd)?))
+}
+
 /// Connects to a Unix socket without ever waiting: a listener whose backlog is full answers
 /// `WouldBlock` at once (unix(7)), one that is gone `ConnectionRefused` or `NotFound`.
 pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {

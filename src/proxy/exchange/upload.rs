@@ -51,6 +51,9 @@ impl Exchange {
         if !matches!(self.upload, Upload::Body { .. }) {
             return Ok(false);
         }
+        if self.splice_upload(ctx, client) {
+            return Ok(true);
+        }
         let got = match client.recv(input) {
             Ok(None) => return Ok(false),
             Ok(Some(0)) | Err(_) => return Err(self.abandon(ctx, CloseReason::ClientLeft)),
