@@ -130,8 +130,9 @@ same "$(fact /other 'f.limits["Max open files"]')" 200
 step "the proxy keeps three capabilities for them and says so; only who starts workers passes them on"
 log_has "keeps the capabilities setuid, setgid and kill"
 same "$(of_threads "$SK_PID" | grep -v '^CapAmb')" "$({ is_user 4711 4712 4712; printf 'CapInh %s\nCapPrm %s\nCapEff %s\n' 00000000000000e0{,,}; } | sort)"
-passes() { for task in "/proc/$SK_PID/task/"*; do grep -q '^CapAmb:.*e0$' "$task/status" && cat "$task/comm"; done; true; }
-same "$(passes)" supervisor
+# The supervisor is the process's first thread.
+passes() { for task in "/proc/$SK_PID/task/"*; do grep -q '^CapAmb:.*e0$' "$task/status" && basename "$task"; done; true; }
+same "$(passes)" "$SK_PID"
 
 step "their workers reach the hook, and neither the control socket nor each other's"
 same "$(stat -c '%u %a' "$SK_DIR/run")" "4711 711"
