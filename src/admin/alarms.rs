@@ -2,10 +2,8 @@
 //! fleet's monitor.
 
 use crate::admin::Shared;
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
-use crate::admin::humane;
-use crate::admin::status::{age_s, unix_s};
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
+use crate::admin::humane::{self, age_s, unix_s};
 use crate::fleet::Fleet;
 use crate::fleet::alarms::{Alarm, Kind, Subject};
 use serde::{Deserialize, Serialize};

@@ -3,12 +3,12 @@
 //! help are made from the same item (`console`); a line of an answer that has a `text` is shown as
 //! that text, and `--json` shows every line as it came.
 
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{
     Order, Shared, alarms, drain, names, reload, requests, restart, scale, sessions, status,
     upgrade, why,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::io;
 
 /// One command.
@@ -45,82 +45,6 @@ pub enum Pace {
 
 /// Answers one request. Lines go out by [`Reply::line`].
 pub type Act = fn(&Shared, &Ask, &mut Reply) -> Result<Answer, Refusal>;
-
-/// How an answer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Complete: the client ends with 0.
-    Done,
-    /// Somebody else has the socket and goes on.
-    Elsewhere,
-}
-
-/// A request as it comes over the socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
-    pub command: String,
-    #[serde(default)]
-    pub operands: Vec<String>,
-    /// Long names without dashes.
-    #[serde(default)]
-    pub switches: Vec<String>,
-}
-
-impl Ask {
-    pub fn operand(&self) -> Option<&str> {
-        self.operands.first().map(String::as_str)
-    }
-
-    pub fn has(&self, switch: &str) -> bool {
-        self.switches.iter().any(|given| given == switch)
-    }
-}
-
-/// Why a request is not answered as hoped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// With which code the client ends.
-    pub code: u8,
-    /// One line.
-    pub text: String,
-    /// The name that is not known, and those that are: the client suggests one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unknown: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub known: Vec<String>,
-}
-
-/// Exit codes of the client. The same as those of `run`, where they mean the same.
-pub const EXIT_FAILURE: u8 = 1;
-pub const EXIT_USAGE: u8 = 2;
-pub const EXIT_NO_INSTANCE: u8 = 3;
-
-impl Refusal {
-    /// It was understood, and did not come about.
-    pub fn failed(text: impl Into<String>) -> Refusal {
-        Refusal {
-            code: EXIT_FAILURE,
-            text: text.into(),
-            unknown: None,
-            known: Vec::new(),
-        }
-    }
-
-    /// It was not asked rightly.
-    pub fn usage(text: impl Into<String>) -> Refusal {
-        Refusal {
-            code: EXIT_USAGE,
-            ..Refusal::failed(text)
-        }
-    }
-}
-
-/// The client does not take its answer: there is nobody to tell.
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Refusal {
-        Refusal::failed(format!("the answer was not taken: {error}"))
-    }
-}
 
 const FOLLOW: Switch = Switch {
     short: "-f",
@@ -329,6 +253,15 @@ pub fn admitted(ask: &Ask) -> Result<&'static Command, Refusal> {
     Ok(item)
 }
 
+/// Does what `item` is for, and ends the answer.
+pub fn run(item: &Command, shared: &Shared, ask: &Ask, reply: &mut Reply) -> io::Result<()> {
+    match (item.act)(shared, ask, reply) {
+        Ok(Answer::Done) => reply.end(),
+        Ok(Answer::Elsewhere) => Ok(()),
+        Err(refusal) => reply.refuse(&refusal),
+    }
+}
+
 impl Command {
     /// Whether these operands and switches may follow the name.
     pub fn admit(&self, ask: &Ask) -> Result<(), Refusal> {
@@ -414,6 +347,7 @@ fn version(_: &Shared, _: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::ask::EXIT_USAGE;
 
     #[test]
     fn requests_are_read_strictly() {

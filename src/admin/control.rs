@@ -5,14 +5,14 @@
 //! socket lives in the 0700 run directory, has mode 0600, and answers its own user and root only.
 
 use crate::admin::Shared;
-use crate::admin::command::{self, Answer, Ask, Command, Pace, Refusal};
+use crate::admin::ask::{Refusal, Reply};
+use crate::admin::command::{self, Pace};
 use crate::sys::carried::Baton;
 use crate::sys::process::user;
 use crate::sys::socket::{self, End};
 use log::{debug, warn};
-use serde::Serialize;
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,8 +22,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A longer request is refused.
-const REQUEST_BYTES_MAX: usize = 16 << 10;
 /// For a whole request, and for the client to take each line of the answer.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(2);
 const LINE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -132,7 +130,7 @@ fn answer(stream: UnixStream, shared: &Arc<Shared>, slow: &Arc<AtomicUsize>) -> 
         Err(refusal) => return reply.refuse(&refusal),
     };
     match item.pace {
-        Pace::Quick => reply.run(item, shared, &ask),
+        Pace::Quick => command::run(item, shared, &ask, &mut reply),
         Pace::Slow => {
             let Some(place) = Place::take(slow) else {
                 let why = format!("{SLOW_MAX} such commands are under way; try again later");
@@ -141,7 +139,7 @@ fn answer(stream: UnixStream, shared: &Arc<Shared>, slow: &Arc<AtomicUsize>) -> 
             let shared = Arc::clone(shared);
             let body = move || {
                 let _place = place;
-                if let Err(e) = reply.run(item, &shared, &ask) {
+                if let Err(e) = command::run(item, &shared, &ask, &mut reply) {
                     debug!("control: {e}");
                 }
             };
@@ -166,100 +164,5 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// The way back to one client.
-pub struct Reply {
-    stream: UnixStream,
-}
-
-#[derive(Serialize)]
-struct EndLine {
-    end: u8,
-}
-
-#[derive(Serialize)]
-struct ErrorLine<'a> {
-    error: &'a Refusal,
-}
-
-impl Reply {
-    pub fn new(stream: UnixStream) -> Reply {
-        Reply { stream }
-    }
-
-    /// Sends one line. An error means that the client has left, or does not read.
-    pub fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
-        let mut text = serde_json::to_vec(value)?;
-        text.push(b'\n');
-        self.stream.write_all(&text)
-    }
-
-    /// The socket itself, for whoever goes on writing to it.
-    pub fn socket(&self) -> io::Result<UnixStream> {
-        self.stream.try_clone()
-    }
-
-    /// Whether the client has gone. It says nothing after its request.
-    pub fn gone(&self) -> bool {
-        let mut byte = [0];
-        match socket::recv(self.stream.as_fd(), &mut byte) {
-            Ok(count) => count == 0,
-            Err(e) => e.kind() != ErrorKind::WouldBlock,
-        }
-    }
-
-    /// Understands and answers, on this thread however long it takes.
-    pub fn answer(&mut self, shared: &Shared, ask: &Ask) -> io::Result<()> {
-        match command::admitted(ask) {
-            Ok(item) => self.run(item, shared, ask),
-            Err(refusal) => self.refuse(&refusal),
-        }
-    }
-
-    fn run(&mut self, item: &Command, shared: &Shared, ask: &Ask) -> io::Result<()> {
-        match (item.act)(shared, ask, self) {
-            Ok(Answer::Done) => self.end(),
-            Ok(Answer::Elsewhere) => Ok(()),
-            Err(refusal) => self.refuse(&refusal),
-        }
-    }
-
-    /// The last line of an answer that is as it was hoped.
-    pub fn end(&mut self) -> io::Result<()> {
-        self.line(&EndLine { end: 0 })
-    }
-
-    pub fn refuse(&mut self, refusal: &Refusal) -> io::Result<()> {
-        self.line(&ErrorLine { error: refusal })?;
-        self.line(&EndLine { end: refusal.code })
-    }
-
-    /// The request, without its newline.
-    fn read_line(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
-        let mut line = Vec::new();
-        let mut buffer = [0; 1024];
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::Error::from(ErrorKind::TimedOut));
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            let got = match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof)),
-                Ok(count) => buffer.get(..count).unwrap_or_default(),
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            };
-            if let Some(end) = got.iter().position(|byte| *byte == b'\n') {
-                line.extend_from_slice(got.get(..end).unwrap_or_default());
-                return Ok(line);
-            }
-            line.extend_from_slice(got);
-            if line.len() > REQUEST_BYTES_MAX {
-                return Err(io::Error::from(ErrorKind::InvalidData));
-            }
-        }
     }
 }

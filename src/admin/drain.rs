@@ -3,8 +3,7 @@
 //! middle misses the end, and the worker drains on.
 
 use crate::admin::Shared;
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{names, sessions};
 use crate::fleet::status::{Condition, Open, WorkerStatus};
 use crate::roster::Slot;

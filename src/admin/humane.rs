@@ -1,4 +1,6 @@
-//! Figures as a person would write them. Pure.
+//! Times of the clock as figures, and figures as a person would write them. Pure, but for the clock.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds as a time in the unit that fits: `45 s`, `12 min`, `3 h 5 min`, `2 d 4 h`.
 pub fn time(seconds: u64) -> String {
@@ -49,6 +51,17 @@ pub fn bytes(bytes: u64) -> String {
         true => format!("{value:.1} {unit}"),
         false => format!("{value:.0} {unit}"),
     }
+}
+
+/// A clock that was set back makes ages of 0, not errors.
+pub fn age_s(at: SystemTime) -> u64 {
+    at.elapsed().map_or(0, |age| age.as_secs())
+}
+
+/// Seconds since 1970.
+pub fn unix_s(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! `metrics` and the `page`.
 
 pub mod alarms;
+pub mod ask;
 pub mod command;
 mod control;
 mod drain;

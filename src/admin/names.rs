@@ -1,6 +1,6 @@
 //! What the name of an app or of a worker means. Pure.
 
-use crate::admin::command::Refusal;
+use crate::admin::ask::Refusal;
 use crate::fleet::status::{AppScale, WorkerStatus};
 use std::collections::BTreeSet;
 

@@ -2,8 +2,7 @@
 //! what comes of it, app by app. Runs on a thread of its own, which only waits. Whoever leaves in the
 //! middle misses the end, and the reload goes on.
 
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{Order, Shared};
 use crate::fleet::ProgressStage;
 use crossbeam_channel::{RecvTimeoutError, bounded};

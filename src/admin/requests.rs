@@ -2,8 +2,7 @@
 //! one request is also what `why` answers with.
 
 use crate::admin::Shared;
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::names;
 use crate::roster::Slot;
 use crate::roster::traffic::{Heard, Progress, Request, Traffic};

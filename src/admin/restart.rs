@@ -2,8 +2,7 @@
 //! ready or one has failed. Runs on a thread of its own, which only looks.
 
 use crate::admin::Shared;
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::names;
 use crate::fleet::status::{Condition, WorkerStatus};
 use serde::Serialize;

@@ -3,8 +3,7 @@
 //! the middle misses the end, and nothing else changes.
 
 use crate::admin::Shared;
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{names, restart};
 use crate::fleet::scale::{Aim, Target};
 use crate::fleet::status::{Condition, WorkerStatus};

@@ -1,8 +1,7 @@
 //! `sidekeeper sessions`: how many sessions each worker owns.
 
 use crate::admin::Shared;
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::names;
 use crate::route::Home;
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,8 @@
 
 use crate::admin::Shared;
 use crate::admin::alarms::{self, AlarmLine};
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
+use crate::admin::humane::{age_s, unix_s};
 use crate::admin::{names, sessions};
 use crate::fleet::status::{Condition, Death, WorkerStatus};
 use crate::route::Home;
@@ -12,7 +12,6 @@ use crate::sys::process::Pid;
 use crate::sys::procfs;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A whole instance. Names of fields stay; new ones may come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -292,16 +291,6 @@ fn rounded(value: f64) -> f64 {
 /// To a hundredth, for times in milliseconds.
 fn fine(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
-}
-
-/// A clock that was set back makes ages of 0, not errors.
-pub fn age_s(at: SystemTime) -> u64 {
-    at.elapsed().map_or(0, |age| age.as_secs())
-}
-
-pub fn unix_s(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

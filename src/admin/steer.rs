@@ -3,8 +3,8 @@
 //! socket would say, line by line, as it happens.
 
 use crate::admin::Shared;
-use crate::admin::command::{self, Ask};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Ask, Reply};
+use crate::admin::command;
 use crate::http::framing::Framing;
 use crate::http::head::Request;
 use log::info;
@@ -71,7 +71,10 @@ pub fn run(shared: &Shared, ask: &Ask, mut stream: TcpStream, fields: &str) -> i
     info!("dashboard: {} {}", ask.command, ask.operands.join(" "));
     // What a reply needs of a socket (to read, write and be told of its end) is the same for both kinds.
     let mut reply = Reply::new(UnixStream::from(OwnedFd::from(stream)));
-    reply.answer(shared, ask)
+    match command::admitted(ask) {
+        Ok(item) => command::run(item, shared, ask, &mut reply),
+        Err(refusal) => reply.refuse(&refusal),
+    }
 }
 
 /// In a time that does not say how much of it is right.

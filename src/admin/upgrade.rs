@@ -1,8 +1,7 @@
 //! `sidekeeper upgrade`: whoever asks for another binary is told by the conductor how it goes; the
 //! connection outlives the exec, and the other binary says the last word.
 
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{Order, Shared};
 use crate::sys::carried::Baton;
 use log::{error, info};

@@ -3,8 +3,7 @@
 //! none can be found by its client's address.
 
 use crate::admin::Shared;
-use crate::admin::command::{Answer, Ask, Refusal};
-use crate::admin::control::Reply;
+use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::requests;
 use crate::admin::{humane, names};
 use crate::fleet::status::{Condition, WorkerStatus};

@@ -1,6 +1,6 @@
 //! The connection to an instance's control socket: one request, then lines.
 
-use crate::admin::command::Ask;
+use crate::admin::ask::Ask;
 use crate::admin::socket_path;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -10,9 +10,8 @@ mod screen;
 mod table;
 mod top;
 
-use crate::admin::command::{
-    Ask, Command, EXIT_FAILURE, EXIT_NO_INSTANCE, EXIT_USAGE, Pace, Refusal, Switch,
-};
+use crate::admin::ask::{Ask, EXIT_FAILURE, EXIT_NO_INSTANCE, EXIT_USAGE, Refusal};
+use crate::admin::command::{Command, Pace, Switch};
 use crate::admin::requests::Requests;
 use crate::admin::{command, sessions::SessionCounts, status::Status};
 use crate::config::suggest::nearest;

@@ -32,7 +32,8 @@ pub fn utc_offset_s(unix_secs: i64) -> i32 {
 }
 
 fn taken_apart(unix_secs: i64) -> libc::tm {
-    let time = unix_secs as libc::time_t;
+    // Its type has another name in each C library, and one of the names is deprecated.
+    let time = unix_secs as _;
     // SAFETY: `tm` is plain data, for which all zeros is a value; both live through the call, which
     // fails for years beyond 32 bits only and then leaves the zeros. The environment, which it reads,
     // is never changed in this process.
