@@ -101,9 +101,11 @@ const CASES = [
       // Two of ours with two of its own each. At the same time, for a connection of the proxy
       // stays where it is and is used again.
       const pids = new Set();
-      for (let round = 0; round < 20 && pids.size < 4; round++) {
-        const answers = await Promise.all(Array.from({ length: 8 }, () => getJson(app)));
+      const end = Date.now() + ANSWER_MILLIS_MAX;
+      for (let many = 8; pids.size < 4 && Date.now() < end; many = Math.min(2 * many, 64)) {
+        const answers = await Promise.all(Array.from({ length: many }, () => getJson(app)));
         for (const answer of answers) pids.add(answer.pid);
+        await delay(20);
       }
       assert.equal(pids.size, 4);
     },
