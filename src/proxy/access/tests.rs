@@ -179,9 +179,9 @@ fn nobody_writes_lines_of_his_own() {
     );
 }
 
-/// Run by hand, in a release build: `cargo test --release -- --ignored --nocapture a_line_costs`.
+/// A measurement, in a release build alone: `cargo test --release -- --nocapture a_line_costs`.
 #[test]
-#[ignore = "a measurement"]
+#[cfg(not(debug_assertions))]
 fn a_line_costs() {
     struct Nowhere(std::sync::atomic::AtomicUsize);
     impl Sink for Nowhere {
