@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A reload (SIGHUP, `sidekeeper reload`): under a load of every kind no request fails and no session is
 # lost; a version that does not come up is refused; apps come, change and go; what cannot be read
-# changes nothing.
+# changes nothing. SK_FULL=1: 200 clients instead of 40.
 # seconds: 60
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/tests/realtime/lib.sh"
@@ -32,7 +32,7 @@ start_sidekeeper --config "$TMP/apps.json"
 wait_for "all workers" 20 eval '[ "$(grep -c " is ready after " "$LOG")" = 3 ]'
 
 step "a load begins"
-node "$ROOT/tests/fixtures/load.js" "$URL" >"$TMP/load.out" 2>"$TMP/load.err" &
+node "$ROOT/tests/fixtures/load.js" "$URL" $([ "${SK_FULL:-}" = 1 ] && echo 5 || echo 1) >"$TMP/load.out" 2>"$TMP/load.err" &
 load=$!
 wait_for "the load" 10 grep -q ready "$TMP/load.out"
 sleep 1

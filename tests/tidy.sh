@@ -158,4 +158,15 @@ else
         sed 's/^</only in README.md:/; s/^>/only in --help:/')"
 fi
 
+# Files that are named relative to the document, and those that the README names.
+dead_links() {
+    local file link
+    for file in README.md ARCHITECTURE.md docs/*.md tests/bench/*.md; do
+        grep -ohE '\]\([^)#: ]+' "$file" | sed 's/](//' | sort -u | while read -r link; do
+            [ -e "$(dirname "$file")/$link" ] || echo "$file: $link"
+        done
+    done
+}
+verdict "links in documents lead somewhere" "$(dead_links)"
+
 exit $FAILED
