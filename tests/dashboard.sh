@@ -6,18 +6,8 @@
 . "$(dirname "$0")/lib.sh"
 
 command -v node >/dev/null || skip_rest "Node.js is not installed"
-CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
-if [ -z "$CHROMIUM" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    note "installing chromium"
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } \
-        >"$TMP/apt" 2>&1 || tail -n 3 "$TMP/apt" >&2
-    CHROMIUM=$(command -v chromium || true)
-fi
-[ -n "$CHROMIUM" ] || skip_rest "there is no Chromium here, and only root can install it"
-[ -d "$ROOT/tests/node_modules/playwright-core" ] || skip_rest "playwright-core is not installed (make test-packages)"
-export NODE_PATH=$ROOT/tests/node_modules
+need_chromium
 
-mkdir -p "$ROOT/target/screenshots" "$TMP/home"
 echo_app 2
 node_app hello '{"path": "/hello", "workers": 1}' <<'JS'
 require('http').createServer((request, response) => response.end('hello')).listen(3000)
@@ -62,27 +52,7 @@ check "who has the token may reload, nobody else, and nothing worse" steering
 three_workers() { [ "$("$SIDEKEEPER" status --run-dir "$SK_DIR/run" | grep -c ' ready ')" = 3 ] && ! "$SIDEKEEPER" status --run-dir "$SK_DIR/run" | grep -q draining; }
 check "the workers before it are gone" wait_for "the old workers to be gone" 20 three_workers
 
-export HOME=$TMP/home XDG_RUNTIME_DIR=$TMP/home
-coproc BROWSER { exec node "$ROOT/tests/fixtures/dashboard.js" "$DASH" "$URL" "$CHROMIUM" "$ROOT/target/screenshots" "$TOKEN" 2>"$TMP/browser.err"; }
-browser=$BROWSER_PID
-exec {from}<&"${BROWSER[0]}" {to}>&"${BROWSER[1]}"
-while read -r -t 90 -u "$from" line; do
-    case $line in
-    ok\ *) passed "${line#ok }" ;;
-    not\ ok\ *) failed "${line#not ok }" ;;
-    kill)
-        kill -KILL "$(worker_pids echo 0)"
-        echo killed >&"$to"
-        ;;
-    *) note "$line" ;;
-    esac
-done
-exec {from}<&- {to}>&-
-code=0
-wait "$browser" || code=$?
-step "the browser ends well"
-[ "$FAILED" != 0 ] || same "$code" 0
-[ "$code" = 0 ] || tail -n 5 "$TMP/browser.err" >&2
+play dashboard.js "$DASH" "$URL" "$CHROMIUM" "$ROOT/target/screenshots" "$TOKEN"
 
 step "sidekeeper stops, though pages were open"
 stop_sidekeeper

@@ -207,6 +207,50 @@ worker_nodes() {
     done
 }
 
+# ---- browsers ------------------------------------------------------------------------------------
+
+# need_chromium: sets CHROMIUM and a home for it, or skips the rest of the script.
+need_chromium() {
+    CHROMIUM=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
+    if [ -z "$CHROMIUM" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        note "installing chromium"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } \
+            >"$TMP/apt" 2>&1 || tail -n 3 "$TMP/apt" >&2
+        CHROMIUM=$(command -v chromium || true)
+    fi
+    [ -n "$CHROMIUM" ] || skip_rest "there is no Chromium here, and only root can install it"
+    [ -d "$ROOT/tests/node_modules/playwright-core" ] || skip_rest "playwright-core is not installed (make test-packages)"
+    mkdir -p "$ROOT/target/screenshots" "$TMP/home"
+}
+
+# play FILE ARGS...: a script of tests/fixtures that drives a browser. It names each step with `ok` or `not ok`,
+# and asks with `kill PID` or `kill WORKER` for a death, which is answered with a line.
+play() {
+    local browser from to line victim code=0
+    coproc BROWSER { HOME=$TMP/home XDG_RUNTIME_DIR=$TMP/home NODE_PATH=$ROOT/tests/node_modules \
+        exec node "$ROOT/tests/fixtures/$1" "${@:2}" 2>"$TMP/browser.err"; }
+    browser=$BROWSER_PID
+    exec {from}<&"${BROWSER[0]}" {to}>&"${BROWSER[1]}"
+    while read -r -t 90 -u "$from" line; do
+        case $line in
+        ok\ *) passed "${line#ok }" ;;
+        not\ ok\ *) failed "${line#not ok }" ;;
+        kill\ *)
+            victim=${line#kill }
+            case $victim in *.*) victim=$(worker_pids "${victim%.*}" "${victim##*.}") ;; esac
+            kill -KILL "$victim" || failed "there is one ${line#kill } to kill"
+            echo killed >&"$to"
+            ;;
+        *) note "$line" ;;
+        esac
+    done
+    exec {from}<&- {to}>&-
+    wait "$browser" || code=$?
+    step "the browser ends well"
+    [ "$FAILED" != 0 ] || same "$code" 0
+    [ "$code" = 0 ] || tail -n 5 "$TMP/browser.err" >&2
+}
+
 # ---- sidekeeper ----------------------------------------------------------------------------------
 
 # launch_sidekeeper ARGS...: starts it and does not wait. Sets SK_PID, SK_DIR and LOG.

@@ -10,6 +10,7 @@
 use crate::journal::date::Zone;
 use crate::journal::queue::Queue;
 use crate::journal::rotation::{COMPRESSED, Names, Room, Rotation, room};
+use crate::sys::clock::unix_ms;
 use log::{info, warn};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -64,6 +65,19 @@ pub struct Terms<'a> {
     pub all_bytes: &'a AtomicUsize,
     pub now: Instant,
     pub now_ms: u64,
+}
+
+impl<'a> Terms<'a> {
+    /// Those of this moment.
+    pub fn now(rotation: &'a Rotation, zone: &'a mut Zone, all_bytes: &'a AtomicUsize) -> Self {
+        Terms {
+            rotation,
+            zone,
+            all_bytes,
+            now: Instant::now(),
+            now_ms: unix_ms(),
+        }
+    }
 }
 
 /// What a pass has come to.

@@ -7,7 +7,6 @@ use crate::journal::rotation::Rotation;
 use crate::journal::shelf;
 use crate::journal::target::{Target, Terms};
 use crate::journal::{Common, Job, JobEnd};
-use crate::sys::clock::unix_ms;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use log::warn;
 use std::collections::{BTreeSet, VecDeque};
@@ -129,13 +128,7 @@ impl Writer {
     }
 
     fn nap(&mut self) -> Duration {
-        let mut terms = Terms {
-            rotation: &self.rotation,
-            zone: &mut self.zone,
-            all_bytes: &self.common.waiting_bytes,
-            now: Instant::now(),
-            now_ms: unix_ms(),
-        };
+        let mut terms = Terms::now(&self.rotation, &mut self.zone, &self.common.waiting_bytes);
         let now = terms.now;
         let due = self
             .targets
@@ -156,13 +149,8 @@ impl Writer {
                     self.sweep_soon();
                 }
                 Ok(Order::Reopen) => {
-                    let mut terms = Terms {
-                        rotation: &self.rotation,
-                        zone: &mut self.zone,
-                        all_bytes: &self.common.waiting_bytes,
-                        now: Instant::now(),
-                        now_ms: unix_ms(),
-                    };
+                    let mut terms =
+                        Terms::now(&self.rotation, &mut self.zone, &self.common.waiting_bytes);
                     for target in &mut self.targets {
                         target.reopen(&mut terms);
                         // The new file is there at once, for whoever waits for it.
@@ -182,13 +170,7 @@ impl Writer {
 
     /// One pass over all files; true if anything was written.
     fn pass(&mut self) -> bool {
-        let mut terms = Terms {
-            rotation: &self.rotation,
-            zone: &mut self.zone,
-            all_bytes: &self.common.waiting_bytes,
-            now: Instant::now(),
-            now_ms: unix_ms(),
-        };
+        let mut terms = Terms::now(&self.rotation, &mut self.zone, &self.common.waiting_bytes);
         let (mut wrote, mut rotated) = (false, false);
         let (mut failing, mut full) = (0, 0);
         for target in &mut self.targets {

@@ -447,22 +447,21 @@ fn hex(byte: u8) -> [u8; 2] {
 
 /// As Apache and nginx do it: `\"`, `\\`, `\x1b`.
 fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
-    push_with(out, text, |out, byte| match byte {
-        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-        byte => {
-            out.extend_from_slice(b"\\x");
-            out.extend_from_slice(&hex(byte));
-        }
-    });
+    push_quoted(out, text, b"\\x");
 }
 
 /// The inside of a JSON string. Bytes above ASCII become the letters that they are in Latin-1: no
 /// header says which encoding it has, and so every byte can be told again.
 fn push_json_text(out: &mut Vec<u8>, text: &[u8]) {
+    push_quoted(out, text, b"\\u00");
+}
+
+/// What must not stand between quotes as it is: either gets a backslash, other bytes `number` and two digits.
+fn push_quoted(out: &mut Vec<u8>, text: &[u8], number: &[u8]) {
     push_with(out, text, |out, byte| match byte {
         b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
         byte => {
-            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(number);
             out.extend_from_slice(&hex(byte));
         }
     });
