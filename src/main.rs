@@ -6,15 +6,8 @@ mod cli;
 mod config;
 mod console;
 mod fleet;
-mod gauges;
-mod http;
 mod journal;
-mod proxy;
-mod roster;
-mod route;
 mod run;
-mod server;
-mod sys;
 
 use config::ConfigError;
 use config::plan::{Machine, Plan};
@@ -30,7 +23,7 @@ const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     // Whoever rotates logs may signal every process of our name, the guard included.
-    sys::process::ignore_what_must_not_end_us();
+    front::sys::process::ignore_what_must_not_end_us();
     // The two other lives of this binary come first: they must not start anything of ours.
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
@@ -95,7 +88,7 @@ fn try_out(mut words: Vec<OsString>) -> Result<(), Failure> {
         why,
     };
     // Whoever wants to know may not be there any more.
-    sys::process::die_with_parent().map_err(|e| failure(format!("no death signal: {e}")))?;
+    front::sys::process::die_with_parent().map_err(|e| failure(format!("no death signal: {e}")))?;
     if words.is_empty() {
         return Err(failure("__trial: too few words".to_owned()));
     }
@@ -181,10 +174,11 @@ fn answer(words: Vec<OsString>, found: Option<&Found>) -> Result<(), Failure> {
 }
 
 fn look() -> Result<Machine, Failure> {
-    let descriptors_max = sys::limits::raise_descriptor_limit().map_err(|error| Failure {
-        code: EXIT_FAILURE,
-        why: format!("cannot read the descriptor limit: {error}"),
-    })?;
+    let descriptors_max =
+        front::sys::limits::raise_descriptor_limit().map_err(|error| Failure {
+            code: EXIT_FAILURE,
+            why: format!("cannot read the descriptor limit: {error}"),
+        })?;
     Ok(Machine::look(descriptors_max)?)
 }
 

@@ -22,6 +22,7 @@ verdict() {
 rank_of() {
     case $1 in
     main) echo 12 ;;
+    lib) echo 9 ;;
     cli | run) echo 11 ;;
     console) echo 10 ;;
     config) echo 9 ;;
@@ -36,14 +37,15 @@ rank_of() {
 }
 
 room_of() {
-    local room=${1#src/}
+    local room=${1#front/}
+    room=${room#src/}
     room=${room%%/*}
     echo "${room%.rs}"
 }
 
-# Every room that a file names, whether as `crate::room::x` or inside `crate::{a, b::c}`.
+# Every room that a file names, whether as `crate::room::x`, as `front::room::x` or inside `crate::{a, b::c}`.
 rooms_named_in() {
-    sed -E 's,//.*,,' "$1" | tr '\n' ' ' | grep -oE 'crate::(\{[^;]*;|[a-z_]+)' | while read -r path; do
+    sed -E 's,//.*,,' "$1" | tr '\n' ' ' | grep -oE '\b(crate|front)::(\{[^;]*;|[a-z_]+)' | sed 's/^front::/crate::/' | while read -r path; do
         case $path in
         'crate::{'*)
             # Inner braces go first, so that only the rooms' names stand before a comma or a colon.
@@ -60,7 +62,7 @@ rooms_named_in() {
 
 upward() {
     local file room own named rank
-    for file in $(git ls-files 'src/*.rs'; git ls-files -o --exclude-standard 'src/*.rs'); do
+    for file in $(git ls-files 'src/*.rs' 'front/src/*.rs'; git ls-files -o --exclude-standard 'src/*.rs' 'front/src/*.rs'); do
         [ -f "$file" ] || continue
         room=$(room_of "$file")
         own=$(rank_of "$room")
@@ -84,14 +86,14 @@ code() { sed -E 's,^[[:space:]]*//.*,,; s,[[:space:]]//[^"]*$,,' "$1"; }
 unsafe_outside() {
     local file count
     for file in $(rust_files); do
-        case $file in src/sys/*) continue ;; esac
+        case $file in front/src/sys/*) continue ;; esac
         count=$(code "$file" | grep -cE '\bunsafe\b')
         # The echo app takes over the listener's descriptor: one call, in one function.
         [ "$file" = apps/echo/src/wire.rs ] && count=$((count - 1))
         [ "$count" -le 0 ] || echo "$file: $count lines with unsafe"
     done
 }
-verdict "unsafe stands in src/sys alone" "$(unsafe_outside)"
+verdict "unsafe stands in front/src/sys alone" "$(unsafe_outside)"
 
 safety() {
     local file

@@ -1,7 +1,7 @@
 //! What is asked over the control socket and how it is answered: the request, the refusal, the end of an
 //! answer, and the way back to whoever asked. What can be asked is `command`'s.
 
-use crate::sys::socket;
+use front::sys::socket;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;

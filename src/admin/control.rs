@@ -7,9 +7,9 @@
 use crate::admin::Shared;
 use crate::admin::ask::{Refusal, Reply};
 use crate::admin::command::{self, Pace};
-use crate::sys::carried::Baton;
-use crate::sys::process::user;
-use crate::sys::socket::{self, End};
+use front::sys::carried::Baton;
+use front::sys::process::user;
+use front::sys::socket::{self, End};
 use log::{debug, warn};
 use std::fs::{self, Permissions};
 use std::io;

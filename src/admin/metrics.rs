@@ -4,10 +4,10 @@
 
 use crate::admin::{Shared, alarms, names, sessions};
 use crate::fleet::status::{AppScale, Condition, WorkerStatus};
-use crate::gauges::answers::{CLASSES, Counts};
-use crate::roster::{App, Roster};
-use crate::route::Home;
-use crate::sys::procfs::{self, TICKS_PER_SECOND};
+use front::gauges::answers::{CLASSES, Counts};
+use front::roster::{App, Roster};
+use front::route::Home;
+use front::sys::procfs::{self, TICKS_PER_SECOND};
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};

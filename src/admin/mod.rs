@@ -26,13 +26,13 @@ mod web;
 mod why;
 
 use crate::fleet::{Fleet, Progress};
-use crate::gauges::FrontGauges;
 use crate::journal::Journal;
-use crate::roster::Board;
-use crate::route::Tables;
-use crate::sys::carried::Baton;
 use control::Control;
 use crossbeam_channel::{Receiver, Sender};
+use front::gauges::FrontGauges;
+use front::roster::Board;
+use front::route::Tables;
+use front::sys::carried::Baton;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;

@@ -4,8 +4,8 @@
 use crate::admin::Shared;
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::names;
-use crate::roster::Slot;
-use crate::roster::traffic::{Heard, Progress, Request, Traffic};
+use front::roster::Slot;
+use front::roster::traffic::{Heard, Progress, Request, Traffic};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;

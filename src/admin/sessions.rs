@@ -3,7 +3,7 @@
 use crate::admin::Shared;
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::names;
-use crate::route::Home;
+use front::route::Home;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 

@@ -7,9 +7,9 @@ use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::humane::{age_s, unix_s};
 use crate::admin::{names, sessions};
 use crate::fleet::status::{Condition, Death, WorkerStatus};
-use crate::route::Home;
-use crate::sys::process::Pid;
-use crate::sys::procfs;
+use front::route::Home;
+use front::sys::process::Pid;
+use front::sys::procfs;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
 

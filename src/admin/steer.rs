@@ -5,8 +5,8 @@
 use crate::admin::Shared;
 use crate::admin::ask::{Ask, Reply};
 use crate::admin::command;
-use crate::http::framing::Framing;
-use crate::http::head::Request;
+use front::http::framing::Framing;
+use front::http::head::Request;
 use log::info;
 use std::io::{self, Write};
 use std::net::TcpStream;

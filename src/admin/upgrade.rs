@@ -3,7 +3,7 @@
 
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{Order, Shared};
-use crate::sys::carried::Baton;
+use front::sys::carried::Baton;
 use log::{error, info};
 use serde::Serialize;
 use std::os::fd::AsFd;

@@ -5,9 +5,9 @@
 use crate::admin::page::{self, ASSETS, Latest};
 use crate::admin::{Shared, metrics, steer};
 use crate::fleet::status::Condition;
-use crate::http::head::{self, HeadLimits, Method};
-use crate::sys::carried::Baton;
-use crate::sys::socket::{self, End};
+use front::http::head::{self, HeadLimits, Method};
+use front::sys::carried::Baton;
+use front::sys::socket::{self, End};
 use log::{debug, warn};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};

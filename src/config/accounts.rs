@@ -2,7 +2,7 @@
 //! ourselves: a static binary has no other directory of users, and a bare root has neither file, so
 //! that there numbers must do. Pure but for [`Accounts::read`].
 
-use crate::sys::identity::Identity;
+use front::sys::identity::Identity;
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -88,7 +88,7 @@ fn our_own_keys_stand_beside_pm2s() {
     assert_eq!(entry.path.as_deref(), Some("/wsgi"));
     assert_eq!(entry.hosts, ["a.test", "b.test"]);
     assert_eq!(entry.workers, Some(WorkerCount::CoresMinus(0)));
-    assert_eq!(entry.policy, crate::roster::Policy::LeastBusy);
+    assert_eq!(entry.policy, front::roster::Policy::LeastBusy);
     assert_eq!(entry.session_cookies, ["connect.sid"]);
     assert_eq!(entry.answer_timeout, Some(Duration::from_millis(500)));
     assert_eq!(entry.body_bytes_max, Some(10 << 20));

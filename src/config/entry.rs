@@ -12,7 +12,7 @@ use super::source::Object;
 use super::suggest::nearest;
 use super::values::{Bytes, Count, Seconds, WorkerCount, digits_only};
 use crate::fleet::spec::RestartPolicy;
-use crate::roster::Policy;
+use front::roster::Policy;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -7,7 +7,6 @@ mod candidate;
 mod discover;
 mod ecosystem;
 mod entry;
-mod front;
 pub mod init;
 mod json;
 mod keys;
@@ -25,6 +24,7 @@ pub mod rights;
 mod scale;
 #[cfg(test)]
 mod scratch;
+mod serving;
 mod shell;
 pub mod show;
 mod source;

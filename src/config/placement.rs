@@ -1,6 +1,6 @@
 //! Which requests belong to which app, when some apps say and some do not. Pure.
 
-use crate::roster::Routes;
+use front::roster::Routes;
 
 /// What one app says about its place.
 #[derive(Debug)]

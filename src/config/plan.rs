@@ -3,7 +3,6 @@
 use super::ConfigError;
 use super::accounts::{Account, Accounts};
 use super::candidate::{Candidate, Gathered, Origin, gather};
-use super::front::{self, Room};
 use super::launch::{self, Unstartable};
 use super::logs;
 use super::options::{Options, with_defaults};
@@ -12,14 +11,15 @@ use super::placement::{self, Wish};
 use super::programs::Search;
 use super::rights::{self, Rights};
 use super::scale::scale;
+use super::serving::{self, Room};
 use super::values::{AccessFormat, Bytes, Count, HostPort, Keep, LogLevel, Percent, Seconds};
 use crate::fleet::alarms::Limits;
 use crate::fleet::spec::{AppSpec, Launch, Watch};
 use crate::journal::date::DateFormat;
 use crate::journal::rotation::Rotation;
-use crate::proxy::access::Format;
-use crate::server::{self, ListenAddr};
-use crate::sys::identity;
+use front::proxy::access::Format;
+use front::server::{self, ListenAddr};
+use front::sys::identity;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ impl Machine {
             group: std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.gid()),
             changes_users: effective_capabilities().is_some_and(identity::can_change_users),
             accounts: Accounts::read(),
-            passed: front::passed(|name| std::env::var(name).ok(), std::process::id()),
+            passed: serving::passed(|name| std::env::var(name).ok(), std::process::id()),
         })
     }
 }
@@ -373,7 +373,7 @@ fn finish(
         warnings,
         workers_max,
         memory_reserve: options.memory_reserve.map(|Bytes(number)| number),
-        server: front::settings(&options, room, &machine.passed)?,
+        server: serving::settings(&options, room, &machine.passed)?,
         shutdown_timeout: options
             .shutdown_timeout
             .map_or(Duration::ZERO, |Seconds(time)| time),

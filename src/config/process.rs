@@ -7,7 +7,7 @@ use super::suggest::nearest;
 use super::values::Bytes;
 use crate::fleet::cron::Cron;
 use crate::fleet::spec::{Confinement, Inherited, Surroundings};
-use crate::sys::limits;
+use front::sys::limits;
 use serde_json::Value;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use super::process::ProcessKeys;
 use super::values::UserGroup;
 use crate::fleet::spawn::binds_itself;
 use crate::fleet::spec::Launch;
-use crate::sys::identity::Identity;
+use front::sys::identity::Identity;
 
 /// What the process gives up once everything is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 //! refuses. No I/O. The messages end in what to write instead, because the reader of a refusal
 //! is a person with a command line in front of them.
 
-use crate::http::forwarded::TrustedProxy;
-use crate::proxy::Audience;
-use crate::proxy::access::Format;
-use crate::server::ListenAddr;
+use front::http::forwarded::TrustedProxy;
+use front::proxy::Audience;
+use front::proxy::access::Format;
+use front::server::ListenAddr;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -445,7 +445,7 @@ impl Screen {
         if !self.terminal {
             return None;
         }
-        crate::sys::terminal::size(io::stdout().as_fd())
+        front::sys::terminal::size(io::stdout().as_fd())
     }
 }
 

@@ -5,7 +5,7 @@ use crate::fleet::place::Place;
 use crate::fleet::spec::Launch;
 use crate::fleet::status::Open;
 use crate::fleet::worker::{Next, Rung};
-use crate::sys::process::{Exit, Pid};
+use front::sys::process::{Exit, Pid};
 use log::{debug, error, info, warn};
 use std::time::Duration;
 

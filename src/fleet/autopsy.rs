@@ -6,11 +6,11 @@ use crate::fleet::life::LifeKey;
 use crate::fleet::message::Stats;
 use crate::fleet::status::Open;
 use crate::fleet::watch::Cause;
-use crate::roster::traffic::{Heard, Progress, Traffic};
-use crate::sys::process::Pid;
-use crate::sys::procfs::{self, Doing, TICKS_PER_SECOND};
-use crate::sys::threads::{Call, Thread, threads};
 use crossbeam_channel::{Receiver, Sender};
+use front::roster::traffic::{Heard, Progress, Traffic};
+use front::sys::process::Pid;
+use front::sys::procfs::{self, Doing, TICKS_PER_SECOND};
+use front::sys::threads::{Call, Thread, threads};
 use std::fmt::Write;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -352,8 +352,8 @@ fn unix_s() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roster::Slot;
     use crossbeam_channel::bounded;
+    use front::roster::Slot;
     use std::process::{Command, Stdio};
 
     #[test]

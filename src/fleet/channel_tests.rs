@@ -1,8 +1,8 @@
 //! One channel on a real socket pair, whose other end reads or does not.
 
 use super::*;
-use crate::roster::Slot;
-use crate::sys::passing::receive;
+use front::roster::Slot;
+use front::sys::passing::receive;
 
 const KEY: LifeKey = LifeKey {
     slot: Slot(1),

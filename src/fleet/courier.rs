@@ -3,7 +3,7 @@
 //! starts, kills and reaps; nothing here waits.
 
 use crate::fleet::alarms::Alarm;
-use crate::sys::process::{self, Exit, Pid, Signal};
+use front::sys::process::{self, Exit, Pid, Signal};
 use log::{debug, warn};
 use std::collections::VecDeque;
 use std::io;

@@ -1,7 +1,7 @@
 //! Times at which workers are renewed (pm2's `cron_restart`): the five fields of crontab(5), and the
 //! next moment that they name. Pure: the wall clock is an argument.
 
-use crate::sys::calendar::Civil;
+use front::sys::calendar::Civil;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 

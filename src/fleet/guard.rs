@@ -6,9 +6,9 @@
 //! and `-PID`. The kernel closes our end however we die; at end of file it kills what is listed.
 //! The supervisor thread owns the other end.
 
-use crate::sys::carried::Baton;
-use crate::sys::process::{self, Pid, Signal};
-use crate::sys::socket::wait_ready;
+use front::sys::carried::Baton;
+use front::sys::process::{self, Pid, Signal};
+use front::sys::socket::wait_ready;
 use log::{error, warn};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};

@@ -12,9 +12,9 @@
 use crate::fleet::ipc::Ipc;
 use crate::fleet::life::LifeKey;
 use crate::fleet::message::Word;
-use crate::gauges::WorkerGauges;
-use crate::roster::{Door, Looks, Offer, Returning, Verdict};
-use crate::sys::clock::monotonic_ms;
+use front::gauges::WorkerGauges;
+use front::roster::{Door, Looks, Offer, Returning, Verdict};
+use front::sys::clock::monotonic_ms;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
@@ -305,7 +305,7 @@ fn push_latin1(out: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roster::Slot;
+    use front::roster::Slot;
     use std::fs::File;
     use std::sync::Mutex;
 

@@ -1,6 +1,6 @@
 //! Which life of which worker: the key under which its channel, its output and its hand-offs are kept.
 
-use crate::roster::Slot;
+use front::roster::Slot;
 use serde::{Deserialize, Serialize};
 
 /// One life of one worker.

@@ -1,7 +1,7 @@
 //! Streams of bytes cut into lines of bounded length. Pure; used by the threads that read from
 //! workers, which may send anything.
 
-use crate::sys::carried::hex;
+use front::sys::carried::hex;
 use serde::{Deserialize, Serialize};
 
 /// A buffer that has held a long line does not keep more than this.

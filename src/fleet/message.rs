@@ -2,7 +2,7 @@
 //! channel are the app's own affair.
 
 use crate::fleet::life::LifeKey;
-use crate::roster::Looks;
+use front::roster::Looks;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

@@ -12,12 +12,12 @@ pub use history::{AppPoint, AppRows, History, WorkerPoint, WorkerRows};
 
 use crate::fleet::alarms::{Alarm, Alarms, Limits};
 use crate::fleet::status::WorkerStatus;
-use crate::gauges::FrontGauges;
 use crate::journal::Journal;
-use crate::roster::{Board, Slot, Worker};
-use crate::sys::clock::boottime_us;
-use crate::sys::procfs::Doing;
 use crossbeam_channel::Sender;
+use front::gauges::FrontGauges;
+use front::roster::{Board, Slot, Worker};
+use front::sys::clock::boottime_us;
+use front::sys::procfs::Doing;
 use history::STEP_S;
 use judge::Slow;
 use speed::Speed;

@@ -5,7 +5,7 @@
 //! For a socket that the program binds itself, a connection that succeeds is the answer. Nothing
 //! here waits; the supervisor looks again when the probe says so.
 
-use crate::sys::socket::{connect_unix, wait_ready};
+use front::sys::socket::{connect_unix, wait_ready};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //! who gets it; the rows of a table follow each other on one bus.
 
 use super::*;
-use crate::roster::Slot;
+use front::roster::Slot;
 
 const fn worker(number: u32) -> LifeKey {
     LifeKey {

@@ -8,7 +8,7 @@
 use crate::fleet::place::Standing;
 use crate::fleet::reload::{Trial, trial};
 use crate::fleet::supervisor::Supervisor;
-use crate::roster::Slot;
+use front::roster::Slot;
 use log::{error, info};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! worker is started again. Pure.
 
 use crate::fleet::spec::{AppSpec, Launch, RestartPolicy};
-use crate::sys::process::Exit;
+use front::sys::process::Exit;
 use std::time::Duration;
 
 /// How long a worker with a channel may take to end by itself before SIGTERM: a quarter of

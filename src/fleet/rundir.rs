@@ -4,11 +4,11 @@
 //! starts the fleet, and by the supervisor.
 
 use crate::fleet::StartError;
-use crate::roster::Slot;
-use crate::sys::carried::Baton;
-use crate::sys::descriptor::try_lock;
-use crate::sys::process::user;
-use crate::sys::socket::listen_unix;
+use front::roster::Slot;
+use front::sys::carried::Baton;
+use front::sys::descriptor::try_lock;
+use front::sys::process::user;
+use front::sys::socket::listen_unix;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -6,8 +6,8 @@
 //! signal follows the thread that started them.
 
 use crate::fleet::spec::{AppSpec, Confinement, Inherited, Launch};
-use crate::sys::process::{self, Pid};
-use crate::sys::{descriptor, identity, limits};
+use front::sys::process::{self, Pid};
+use front::sys::{descriptor, identity, limits};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -2,8 +2,8 @@
 
 use crate::fleet::cron::Cron;
 use crate::journal::date::DateFormat;
-use crate::roster::{Policy, Routes};
-use crate::sys::identity::Identity;
+use front::roster::{Policy, Routes};
+use front::sys::identity::Identity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

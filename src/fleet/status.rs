@@ -2,8 +2,8 @@
 
 use crate::fleet::message::Stats;
 use crate::fleet::worker::State;
-use crate::gauges::WorkerGauges;
-use crate::roster::Slot;
+use front::gauges::WorkerGauges;
+use front::roster::Slot;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;

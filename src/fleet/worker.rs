@@ -29,9 +29,9 @@
 mod tests;
 
 use crate::fleet::rules::Rules;
-use crate::roster::Availability;
-use crate::sys::carried::{maybe_moment, moment};
-use crate::sys::process::{Exit, Pid};
+use front::roster::Availability;
+use front::sys::carried::{maybe_moment, moment};
+use front::sys::process::{Exit, Pid};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 

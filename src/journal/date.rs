@@ -2,7 +2,7 @@
 //! are a part), in English. Pure: the moment and the offset of the time zone come in. Whoever
 //! writes dates keeps a [`Zone`], which asks the C library once a quarter of an hour.
 
-use crate::sys::calendar;
+use front::sys::calendar;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 

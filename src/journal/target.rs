@@ -10,7 +10,7 @@
 use crate::journal::date::Zone;
 use crate::journal::queue::Queue;
 use crate::journal::rotation::{COMPRESSED, Names, Room, Rotation, room};
-use crate::sys::clock::unix_ms;
+use front::sys::clock::unix_ms;
 use log::{info, warn};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};

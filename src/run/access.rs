@@ -3,8 +3,8 @@
 
 use crate::config::plan::AccessPlan;
 use crate::journal::{Gap, Journal, LogFile};
-use crate::proxy::access::{AccessLog, Format, Sink};
-use crate::sys::socket::wait_ready;
+use front::proxy::access::{AccessLog, Format, Sink};
+use front::sys::socket::wait_ready;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;

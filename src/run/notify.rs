@@ -47,7 +47,7 @@ impl Notify {
 
     /// [`Notify::ready`] is to follow.
     pub fn reloading(&self) {
-        let now = crate::sys::clock::monotonic_us();
+        let now = front::sys::clock::monotonic_us();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now}\n"));
     }
 

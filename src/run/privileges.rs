@@ -3,7 +3,7 @@
 
 use crate::config::rights::Rights;
 use crate::fleet;
-use crate::sys::identity;
+use front::sys::identity;
 use log::{info, warn};
 use std::path::Path;
 

@@ -5,8 +5,8 @@
 use super::watching::{Changed, Folders, Watching};
 use crate::fleet::cron::Cron;
 use crate::fleet::spec::AppSpec;
-use crate::sys::calendar;
 use crossbeam_channel::{Receiver, after, never};
+use front::sys::calendar;
 use log::{info, warn};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

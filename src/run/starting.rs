@@ -3,8 +3,8 @@
 //! clearing what stands there, so nothing has to be taken away first.
 
 use crate::fleet::status::{Condition, WorkerStatus};
-use crate::sys::terminal;
 use crossbeam_channel::{Receiver, never, tick};
+use front::sys::terminal;
 use log::info;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -102,7 +102,7 @@ fn compose(workers: &[WorkerStatus], now: SystemTime) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roster::Slot;
+    use front::roster::Slot;
 
     fn worker(instance: u32, condition: Condition, since: SystemTime) -> WorkerStatus {
         WorkerStatus {

@@ -3,11 +3,12 @@
 //! that cannot go on goes back to the one before, which is left to it as well.
 
 use crate::admin::Asker;
-use crate::roster::CarriedReturning;
-use crate::route::CarriedTables;
-use crate::sys::carried::{Baton, moment};
-use crate::sys::{exec, identity};
-use crate::{fleet, server};
+use crate::fleet;
+use front::roster::CarriedReturning;
+use front::route::CarriedTables;
+use front::server;
+use front::sys::carried::{Baton, moment};
+use front::sys::{exec, identity};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::env;
@@ -73,7 +74,7 @@ pub fn leave(left: &Left) -> String {
         Err(e) => return format!("cannot write down what is left: {e}"),
     };
     let numbers = [&state, &before].map(|file| Baton::of(file.as_fd()).number());
-    crate::sys::carried::keep_open();
+    front::sys::carried::keep_open();
     // What a user who is not root may do goes with it.
     identity::pass_capabilities_on(true);
     let why = become_binary(&left.program, numbers, "");

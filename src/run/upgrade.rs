@@ -6,8 +6,8 @@
 use super::Conductor;
 use super::takeover::{self, FORM, Left, TRIAL_WORD, VARIABLE};
 use crate::admin::Asker;
-use crate::sys::carried;
 use crossbeam_channel::{Receiver, never};
+use front::sys::carried;
 use log::warn;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::convert::Infallible;

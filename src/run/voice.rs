@@ -7,8 +7,8 @@
 //! or Ctrl-S on a terminal, must not stop the service. What finds no room is counted and told.
 
 use crate::journal::date::{DateFormat, Zone};
-use crate::sys::clock::unix_ms;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use front::sys::clock::unix_ms;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 use std::io::{self, IsTerminal, Write};

@@ -5,9 +5,9 @@
 mod patterns;
 
 use crate::fleet::spec::Watch;
-use crate::sys::epoll::{Epoll, Interest, Waker};
-use crate::sys::inotify::{Change, Inotify, Watched};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use front::sys::epoll::{Epoll, Interest, Waker};
+use front::sys::inotify::{Change, Inotify, Watched};
 use log::{debug, warn};
 use patterns::{Pattern, is_ignored};
 use std::collections::BTreeMap;

@@ -4,9 +4,9 @@
 use crate::fleet::logs::form::{Speaker, Stamp, Stream, compose, gap_line};
 use crate::fleet::logs::output::Output;
 use crate::fleet::spec::LogSpec;
-use crate::gauges::WorkerGauges;
 use crate::journal::{Journal, LogFile, Written};
-use crate::sys::clock::unix_ms;
+use front::gauges::WorkerGauges;
+use front::sys::clock::unix_ms;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 

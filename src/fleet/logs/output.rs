@@ -6,8 +6,8 @@
 //! terminal or file. So we ask before each write, and write only what fits for certain.
 
 use crate::journal::harmless::harmless;
-use crate::sys::epoll::{Epoll, Interest};
-use crate::sys::socket::wait_ready;
+use front::sys::epoll::{Epoll, Interest};
+use front::sys::socket::wait_ready;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Write};

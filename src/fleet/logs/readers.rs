@@ -3,9 +3,9 @@
 
 use crate::fleet::logs::recent::Line;
 use crate::journal::harmless::harmless_json;
-use crate::roster::Slot;
-use crate::sys::epoll::{Epoll, Event, Interest};
-use crate::sys::socket;
+use front::roster::Slot;
+use front::sys::epoll::{Epoll, Event, Interest};
+use front::sys::socket;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;

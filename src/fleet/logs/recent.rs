@@ -2,7 +2,7 @@
 //! thread. Bounded in bytes for each worker's slot, over all its lives: what a worker said before
 //! it died is what one wants to read after it has been started again.
 
-use crate::roster::Slot;
+use front::roster::Slot;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The last hour, in steps of ten seconds: rows of figures for the dashboard. Pure, and bounded: a
 //! row is four bytes a step, and those of workers that are gone go too.
 
-use crate::roster::Slot;
+use front::roster::Slot;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 

@@ -4,7 +4,7 @@
 use super::{Figures, Looks, Views};
 use crate::fleet::alarms::{self, Alarm, Facts, WorkerFacts};
 use crate::fleet::status::{Condition, WorkerStatus};
-use crate::sys::{disk, procfs};
+use front::sys::{disk, procfs};
 use log::{info, warn};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! reads the counters and the clock. Used by the monitor's thread.
 
 use super::AppPoint;
-use crate::gauges::answers::{Answers, Counts};
+use front::gauges::answers::{Answers, Counts};
 use std::collections::VecDeque;
 use std::time::Instant;
 

@@ -4,10 +4,10 @@
 use super::speed::Speed;
 use super::{AppPoint, Sample};
 use crate::fleet::status::WorkerStatus;
-use crate::gauges::WorkerGauges;
-use crate::roster::Slot;
-use crate::sys::process::Pid;
-use crate::sys::procfs::{self, TICKS_PER_SECOND};
+use front::gauges::WorkerGauges;
+use front::roster::Slot;
+use front::sys::process::Pid;
+use front::sys::procfs::{self, TICKS_PER_SECOND};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //! proved itself. Pure; the rest of `reload` does it.
 
 use crate::fleet::worker::{State, Worker};
-use crate::roster::Slot;
+use front::roster::Slot;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ pub fn trial(worker: &Worker, proof: Duration, now: Instant) -> Trial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::Pid;
+    use front::sys::process::Pid;
 
     fn present(slot: u32, instance: u32, outdated: bool) -> Present {
         Present {

@@ -4,7 +4,7 @@
 
 use super::plot::{self, Point};
 use super::policy::{Limits, Look, Measured, Role, Room, Scaler, Seen, Verdict, spared};
-use crate::roster::mixed;
+use front::roster::mixed;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 

@@ -5,9 +5,9 @@ use super::policy::{Measured, Role, Seen};
 use crate::fleet::place::Place;
 use crate::fleet::status::Open;
 use crate::fleet::worker::State;
-use crate::sys::process::Pid;
-use crate::sys::procfs;
-use crate::sys::socket::wait_ready;
+use front::sys::process::Pid;
+use front::sys::procfs;
+use front::sys::socket::wait_ready;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 

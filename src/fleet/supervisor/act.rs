@@ -13,7 +13,7 @@ use crate::fleet::spawn::{self, Order};
 use crate::fleet::status::{Death, Ending};
 use crate::fleet::watch::Suspicion;
 use crate::fleet::worker::{Action, Event, Next, Rung, State};
-use crate::sys::process::{self, Exit, Pid, Signal};
+use front::sys::process::{self, Exit, Pid, Signal};
 use log::{debug, warn};
 use std::os::fd::AsFd;
 use std::sync::Arc;

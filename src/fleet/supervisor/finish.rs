@@ -2,8 +2,8 @@
 
 use super::Supervisor;
 use crate::fleet::FleetEvent;
-use crate::sys::process;
-use crate::sys::procfs;
+use front::sys::process;
+use front::sys::procfs;
 use log::info;
 use std::collections::BTreeSet;
 use std::thread;

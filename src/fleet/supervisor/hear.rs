@@ -8,7 +8,7 @@ use crate::fleet::life::LifeKey;
 use crate::fleet::logs::Tail;
 use crate::fleet::message::{self, News, Notice};
 use crate::fleet::worker::Event;
-use crate::sys::process::{self, Signal};
+use front::sys::process::{self, Signal};
 use log::{debug, warn};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

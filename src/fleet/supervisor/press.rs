@@ -4,7 +4,7 @@
 
 use super::Supervisor;
 use crate::journal::{Job, JobEnd};
-use crate::sys::process::{self, Exit, Pid, Signal};
+use front::sys::process::{self, Exit, Pid, Signal};
 use log::debug;
 use std::io;
 use std::os::unix::process::CommandExt;

@@ -6,7 +6,7 @@
 //! takes connections, for a program that works on something long is not a program that hangs.
 
 use crate::fleet::rules::HangRules;
-use crate::sys::procfs::Doing;
+use front::sys::procfs::Doing;
 use std::fmt;
 use std::time::{Duration, Instant};
 

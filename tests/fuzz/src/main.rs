@@ -15,7 +15,7 @@ mod naive;
 
 /// The room under test; it uses nothing of its surroundings but `crate::http`.
 #[allow(dead_code, unused_imports)]
-#[path = "../../../src/http/mod.rs"]
+#[path = "../../../front/src/http/mod.rs"]
 mod http;
 
 use corpus::Corpus;

@@ -46,8 +46,7 @@ pub fn send_with_fd(
 }
 
 /// Reads what has come, up to the first descriptor; returns how many bytes and descriptors that
-/// were, and closes these. recvmsg(2), `MSG_DONTWAIT`.
-#[cfg(test)]
+/// were, and closes these: for tests. recvmsg(2), `MSG_DONTWAIT`.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, usize)> {
     use std::os::fd::{FromRawFd, OwnedFd};
     let mut control = Control { bytes: [0; 64] };

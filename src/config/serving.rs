@@ -5,9 +5,9 @@ use super::options::Options;
 use super::values::{
     Address, Bytes, Count, Deadline, ErrorDetails, IdReaches, Seconds, Threads, Trusted,
 };
-use crate::http::head::{FIELDS_MAX, HeadLimits};
-use crate::server::ListenAddr;
-use crate::{proxy, server};
+use front::http::head::{FIELDS_MAX, HeadLimits};
+use front::server::ListenAddr;
+use front::{proxy, server};
 use std::time::Duration;
 
 /// More passed sockets than these are a mistake.
