@@ -16,7 +16,7 @@ cat >"$APP_DIR/run" <<'SH'
     env
     echo "argument=$1"
     echo "directory=$PWD"
-    echo "group=$(cut -d ' ' -f 5 /proc/$$/stat) pid=$$"
+    X
     echo "fd3=$(readlink /proc/$$/fd/3)"
 } >"given.$NODE_APP_INSTANCE"
 exec "$ECHO_APP"
@@ -32,7 +32,7 @@ contract() {
         given=$(cat "$GIVEN/given.$instance")
         pid=$(worker_pids given $instance)
         has "$given" "APPNAME=given" "NODE_APP_INSTANCE=$instance" LISTEN_FDS=1 "LISTEN_PID=$pid" LISTEN_FDNAMES=http \
-            "SIDEKEEPER_SOCKET=$SK_DIR/run/" COLOUR=green "directory=$GIVEN" "group=$pid pid=$pid" "fd3=socket:"
+            "SIDEKEEPER_SOCKET=$SK_DIR/run/" COLOUR=green "directory=$GIVEN" "group=$pid session=$pid pid=$pid" "fd3=socket:"
         same "$(sed -n 's/^argument=//p' <<<"$given")" "$(sed -n 's/^PORT=//p' <<<"$given")"
         lacks "$given" NODE_CHANNEL_FD NODE_OPTIONS
     done

@@ -458,7 +458,9 @@ function showClient(req) {
     // `headers` and `headersDistinct` are made of this many words of rawHeaders when somebody asks.
     headersCount ??= Object.getOwnPropertySymbols(req).find((s) => s.description === 'kHeadersCount');
     if (headersCount === undefined) continue;
-    rawHeaders.splice(i, 2);
+    // The proxy writes it last, and V8 takes away what was added last without more ado.
+    if (i === rawHeaders.length - 2) rawHeaders.length = i;
+    else rawHeaders.splice(i, 2);
     req[headersCount] -= 2;
     delete req.headers[CLIENT_FIELD];
   }
@@ -469,7 +471,7 @@ function showClient(req) {
   if (client === undefined) return;
   const space = client.indexOf(' ');
   const address = client.slice(0, space);
-  const family = net.isIPv6(address) ? 'IPv6' : 'IPv4';
+  const family = address.includes(':') ? 'IPv6' : 'IPv4';
   socket._peername = { address, family, port: Number(client.slice(space + 1)) };
 }
 

@@ -124,8 +124,8 @@ pub fn spawn(order: &Order<'_>) -> io::Result<Spawned> {
         ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
+        .stderr(Stdio::piped());
+    process::lead_a_session(&mut command);
     let mut child = command.spawn()?;
     let pid = Pid::new(child.id()).ok_or(io::ErrorKind::Other)?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::Other)?;

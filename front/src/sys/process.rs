@@ -6,6 +6,8 @@ use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::mem;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// A process that was started by us or has become our child; also names the group it leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -163,6 +165,20 @@ pub fn reap(child: Pid) -> Option<Exit> {
 pub fn adopt_orphans() {
     // SAFETY: no pointer. Kernels without it (before 3.4) leave orphans to init, as usual.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// The program will lead a session, and with it a process group, of its own: no terminal reaches it, and where
+/// the kernel shares processors out among sessions (sched(7), autogroup) it has a share of its own.
+pub fn lead_a_session(command: &mut Command) {
+    let lead = || {
+        // SAFETY: no pointer. A child that has just been forked leads no group, so it is not refused.
+        match unsafe { libc::setsid() } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(lead) };
 }
 
 /// Gives a child of ours the lowest priority: it runs when nobody else wants to.
