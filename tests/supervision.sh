@@ -16,7 +16,7 @@ cat >"$APP_DIR/run" <<'SH'
     env
     echo "argument=$1"
     echo "directory=$PWD"
-    X
+    echo "group=$(cut -d ' ' -f 5 /proc/$$/stat) session=$(cut -d ' ' -f 6 /proc/$$/stat) pid=$$"
     echo "fd3=$(readlink /proc/$$/fd/3)"
 } >"given.$NODE_APP_INSTANCE"
 exec "$ECHO_APP"
