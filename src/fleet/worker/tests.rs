@@ -3,6 +3,7 @@
 use super::*;
 use crate::fleet::rules::HangRules;
 use crate::fleet::spec::RestartPolicy;
+use front::sys::process::Exit;
 
 const PID: u32 = 100;
 
