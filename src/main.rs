@@ -10,7 +10,8 @@ mod journal;
 mod run;
 
 use config::ConfigError;
-use config::plan::{Machine, Plan};
+use config::machine::Machine;
+use config::plan::Plan;
 use run::takeover::{Found, TRIAL_WORD};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -166,7 +167,7 @@ fn answer(words: Vec<OsString>, found: Option<&Found>) -> Result<(), Failure> {
         }
         cli::Command::Ask(question) => {
             // The limits of an instance are not ours to raise.
-            let run_dir = config::plan::run_dir(question.run_dir.clone(), &Machine::look(0)?);
+            let run_dir = Machine::look(0)?.run_dir(question.run_dir.clone());
             console::ask(&question, &run_dir)?;
         }
     }

@@ -118,17 +118,17 @@ node "$TMP/chat.js" "$TMP/said" "$TMP/port" &
 chat=$!
 wait_for "the chat" 10 test -s "$TMP/port"
 export WEBHOOK_URL=http://127.0.0.1:$(cat "$TMP/port")/hook
-start_sidekeeper --apps "$TMP/apps" --alarm-command "$ROOT/apps/alarm/webhook.sh"
+start_sidekeeper --apps "$TMP/apps" --alarm-command "$ROOT/docs/alarm-webhook.sh"
 wait_for "the message" 40 test -s "$TMP/said"
 has "$(cat "$TMP/said")" '"type":"application/json"' "ALARM on $(uname -n): crash-loop of crasher.0: it"
 SIDEKEEPER_ALARM_STATE=cleared SIDEKEEPER_ALARM_KIND=hang SIDEKEEPER_ALARM_SUBJECT='a"b\c' SIDEKEEPER_ALARM_SECONDS=7 \
-    SIDEKEEPER_ALARM_TEXT= "$ROOT/apps/alarm/webhook.sh"
+    SIDEKEEPER_ALARM_TEXT= "$ROOT/docs/alarm-webhook.sh"
 has "$(tail -n 1 "$TMP/said")" 'hang of a\"b\\c, after 7 s'
-fails env -u WEBHOOK_URL SIDEKEEPER_ALARM_STATE=raised "$ROOT/apps/alarm/webhook.sh" 2>"$TMP/complaint"
+fails env -u WEBHOOK_URL SIDEKEEPER_ALARM_STATE=raised "$ROOT/docs/alarm-webhook.sh" 2>"$TMP/complaint"
 has "$(cat "$TMP/complaint")" "export WEBHOOK_URL="
 kill "$chat"
 stop_sidekeeper
 
-step "its folder is not an app"
+step "every folder of the samples is an app"
 has "$("$SIDEKEEPER" check --apps "$ROOT/apps" 2>&1 || true)" hello
-lacks "$("$SIDEKEEPER" check --apps "$ROOT/apps" 2>&1 || true)" alarm/
+lacks "$("$SIDEKEEPER" check --apps "$ROOT/apps" 2>&1 || true)" "says how it starts"

@@ -31,6 +31,8 @@ check "a port that is none" says 2 --listen -- run --listen 127.0.0.1:70000
 check "a number that is none" says 2 --workers -- run --workers many
 check "a duration that is none" says 2 --head-timeout -- run --head-timeout soon
 check "a level that is none" says 2 --log-level -- run --log-level loud
+check "a path without unix:" says 2 "did you mean unix:/run/x.sock?" -- run --listen /run/x.sock
+check "a word after a path that is none" says 2 "did you mean \`mode\`?" -- run --listen unix:/run/x.sock,mod=0660
 check "no command after --" says 2 -- run --
 # The runner's own shell eats nothing: an option given twice is a contradiction.
 check "an option given twice" says 2 --threads -- run --threads 1 --threads 2
@@ -43,6 +45,10 @@ check "the folder of apps is empty" says 2 empty -- run --apps empty
 mkdir -p silent/app && touch silent/app/notes.txt
 check "no folder in it says how it starts" says 1 silent/app sidekeeper.json -- run --apps silent
 
+mkdir -p unbuilt/app && echo '{"name": "app", "main": "dist/server.js"}' >unbuilt/app/package.json
+check "a main that is not there" says 1 unbuilt/app/package.json dist/server.js -- run --apps unbuilt
+mkdir -p jobs/app && echo 'worker: node jobs.js' >jobs/app/Procfile
+check "a Procfile without web" says 1 jobs/app/Procfile 'web: COMMAND' -- run --apps jobs
 mkdir -p broken/app && printf '{\n  "path": "/",\n  "workers": 2,,\n}\n' >broken/app/sidekeeper.json
 check "a sidekeeper.json that is no JSON: line and column" says 2 sidekeeper.json 3:16 -- run --apps broken
 mkdir -p typo/app && printf '{\n  "path": "/",\n  "wrokers": 2\n}\n' >typo/app/sidekeeper.json && touch typo/app/app.js
@@ -84,6 +90,8 @@ GOOD=(--run-dir "$TMP/run" -- "$ECHO_APP")
 "$ECHO_APP" --listen 127.0.0.1:0 >taken 2>&1 &
 wait_for "a taken port" 5 grep -q listens taken
 taken=$(grep -oE '127[^ ]*' taken)
+check "a group that is not there" says 2 "no group" no-such-group -- run --listen unix:/run/x.sock,group=no-such-group "${GOOD[@]}"
+check "a socket in a folder that is not there" says 1 "$TMP/nowhere/s" "make its folder first" -- run --listen "unix:$TMP/nowhere/s" "${GOOD[@]}"
 check "the port is in use" says 1 "$taken" -- run --listen "$taken" "${GOOD[@]}"
 kill $!
 check "the address is not ours" says 1 192.0.2.1:80 -- run --listen 192.0.2.1:80 "${GOOD[@]}"

@@ -200,6 +200,20 @@ for worker in $workers; do
     lacks "$(ls -l "/proc/$worker/fd")" "$(readlink "/proc/$pid/fd/3")"
 done
 
+step "another binary takes over with them, and they still are not its own"
+cp "$SIDEKEEPER" "$TMP/other-binary"
+has "$("$SIDEKEEPER" upgrade --run-dir "$TMP/run/dir" "$TMP/other-binary" 2>&1)" "has taken over from"
+same "$(stat -Lc %i "/proc/$pid/exe")" "$(stat -c %i "$TMP/other-binary")"
+same "$(SK_PID=$pid worker_pids)" "$workers"
+same "$(status /)" 200
+same "$(curl -sS --max-time 10 -o /dev/null -w '%{http_code}' --unix-socket "$TMP/port.sock" http://a/)" 200
+# A worker of the new binary's own gets none of them either.
+has "$("$SIDEKEEPER" reload --run-dir "$TMP/run/dir" 2>&1)" "serve after"
+wait_for "the old workers to leave" 20 eval 'all_dead $workers'
+for worker in $(SK_PID=$pid worker_pids); do
+    lacks "$(ls -l "/proc/$worker/fd")" "$(readlink "/proc/$pid/fd/3")"
+done
+
 step "they outlive a stop: who comes meanwhile waits for the next life"
 kill -TERM "$pid"
 wait_for "its end" 20 eval '[ "$(wc -l <"$TMP/lives")" = 2 ]'

@@ -70,6 +70,42 @@ same "$(grep -c . "$TMP/long")" 1
 has "$(cat "$TMP/long")" "$(path_of 108)" "at most 107 bytes"
 end_step
 
+shared=$TMP/shared.sock
+# open_to WORDS: serves at a path with these words about who may connect.
+open_to() {
+    launch_sidekeeper --listen "unix:$shared,$1" -- "$ECHO_APP"
+    wait_for_ready
+    same "$(cat "$SK_DIR/address" | tail -n 1)" "unix:$shared"
+}
+as_group() { setpriv --reuid 4791 --regid "$1" --clear-groups "${@:2}"; }
+knock_as_group() { as_group "$1" curl -sS --max-time 20 --unix-socket "$shared" -o /dev/null -w '%{http_code}' http://a/pid; }
+
+step "the mode of a socket is what it is told, whatever the umask"
+usual=$(umask)
+umask 077
+open_to mode=0666
+umask "$usual"
+same "$(stat -c '%a %g' "$shared")" "666 $(id -g)"
+if [ "$(id -u)" = 0 ]; then
+    chmod 711 "$TMP"
+    same "$(knock_as_group 4791)" 200
+    stop_sidekeeper
+    step "with a group it is open to that group, and to no other"
+    open_to group=4790
+    same "$(stat -c '%a %g' "$shared")" "660 4790"
+    same "$(knock_as_group 4790)" 200
+    fails knock_as_group 4791 2>/dev/null
+    step "without root, only to a group that we are in, and nothing is left of the attempt"
+    mkdir -m 777 "$TMP/open"
+    code=0
+    as_group 4791 timeout 20 "$SIDEKEEPER" run --listen "unix:$TMP/open/s,group=4790" --run-dir "$TMP/open/run" -- "$ECHO_APP" >"$TMP/taken" 2>&1 || code=$?
+    same "$code" 1
+    has "$(cat "$TMP/taken")" "cannot be given to group 4790" "name a group that we are in"
+    [ ! -e "$TMP/open/s" ]
+fi
+stop_sidekeeper
+end_step
+
 # ---- Node ----------------------------------------------------------------------------------------
 
 . "$ROOT/tests/realtime/lib.sh"

@@ -60,6 +60,10 @@ as_user() { (cd "$TMP/apps" && setpriv --reuid 4711 --regid 4712 --clear-groups 
 ECHO=$TMP/apps/echo
 
 FACTS=$TMP/apps/facts.js
+# Another file, so that it can be seen who runs; whoever has given up root must be able to start it.
+OTHER_BINARY=$TMP/apps/sidekeeper
+cp "$SIDEKEEPER" "$OTHER_BINARY"
+chmod a+rx "$OTHER_BINARY"
 setpriv --reuid 4711 --regid 4712 --clear-groups test -x "$ECHO" ||
     skip_rest "another user cannot reach this test's folder"
 # What is written after root has been given up.
@@ -81,6 +85,13 @@ same "$(stat -c '%u:%g %a' "$SK_DIR/run")" "4711:4712 700"
 has "$("$SIDEKEEPER" status --run-dir "$SK_DIR/run")" "workers ready"
 as_user "$SIDEKEEPER" status --run-dir "$SK_DIR/run" >/dev/null
 fails setpriv --reuid 4720 --regid 4720 --clear-groups "$SIDEKEEPER" status --run-dir "$SK_DIR/run" 2>/dev/null
+
+step "another binary takes over and is nobody more than this one"
+has "$("$SIDEKEEPER" upgrade --run-dir "$SK_DIR/run" "$OTHER_BINARY" 2>&1)" "has taken over from"
+same "$(stat -Lc %i "/proc/$SK_PID/exe")" "$(stat -c %i "$OTHER_BINARY")"
+same "$(of_threads "$SK_PID")" "$(sort <<<"$wanted")"
+same "$(worker_pids | head -n 1)" "$worker"
+same "$(curl -sS --max-time 10 -o /dev/null -w '%{http_code}' http://127.79.79.79:80/)" 200
 
 step "the worker is restarted and reloaded without root"
 kill -KILL "$worker"
@@ -157,6 +168,21 @@ has "$("$SIDEKEEPER" reload --run-dir "$SK_DIR/run")" "other: 1 worker" "named: 
 same "$(fact /more '[f.uid, f.gid]')" "[4731,4731]"
 same "$(fact /named '[f.uid, f.env.USER]')" "[$nobody,\"nobody\"]"
 same "$(fact /other f.capabilities)" "[\"$none\",\"$none\",\"$none\"]"
+
+step "another binary takes over: everybody is who they were, and the rights that stay are the same three"
+rights=$(of_threads "$SK_PID")
+before=$(worker_pids)
+has "$("$SIDEKEEPER" upgrade --run-dir "$SK_DIR/run" "$OTHER_BINARY" 2>&1)" "has taken over from"
+same "$(stat -Lc %i "/proc/$SK_PID/exe")" "$(stat -c %i "$OTHER_BINARY")"
+same "$(worker_pids)" "$before"
+same "$(of_threads "$SK_PID")" "$rights"
+same "$(passes)" "$SK_PID"
+same "$(identity "$(guard_pid)" | grep '^Uid')" "Uid 4711 4711 4711 4711"
+kill -KILL "$(worker_pids other)"
+wait_for "its next life" 10 eval '[ "$(fact /other f.uid)" = 4721 ]'
+same "$(fact /other f.capabilities)" "[\"$none\",\"$none\",\"$none\"]"
+has "$("$SIDEKEEPER" reload --run-dir "$SK_DIR/run")" "other: 1 worker" "named: 1 worker" "more: 1 worker"
+same "$(fact /named f.uid)" "$nobody"
 
 step "a kill -9 of sidekeeper leaves none of them behind"
 workers=$(worker_pids)

@@ -28,7 +28,7 @@ complete -c sidekeeper -n $runs -l env -x -d 'take env_NAME of each app in the c
 complete -c sidekeeper -n $runs -l workers -x -d 'workers of an app that does not say itself'
 complete -c sidekeeper -n $runs -l workers-max -x -d 'workers of all apps at once that scaling may start; an app without a worker counts as one'
 complete -c sidekeeper -n $runs -l memory-reserve -x -d 'memory that scaling leaves free: no worker is added that would take of it'
-complete -c sidekeeper -n $runs -l listen -x -d 'HOST:PORT or unix:PATH to take requests on, repeatable; port 0 picks a free one'
+complete -c sidekeeper -n $runs -l listen -x -d 'HOST:PORT (port 0 picks a free one) or unix:PATH[,mode=MODE][,group=GROUP] to take requests on, repeatable'
 complete -c sidekeeper -n $runs -l trusted-proxy -x -d 'address, network such as 10.0.0.0/8, or unix, of a proxy in front of us whose X-Forwarded-For, -Proto and -Host are believed; repeatable'
 complete -c sidekeeper -n $runs -l dashboard -x -d 'address of the dashboard, /metrics, /healthz and /readyz; whoever can reach it can read it'
 complete -c sidekeeper -n $runs -l dashboard-token-file -r -F -d 'file whose first line is the token with which the dashboard may reload and scale'

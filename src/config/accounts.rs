@@ -85,7 +85,8 @@ impl Accounts {
         name.map_or(uid.to_string(), str::to_owned)
     }
 
-    fn group(&self, group: &str) -> Result<u32, String> {
+    /// A group by name or number.
+    pub fn group(&self, group: &str) -> Result<u32, String> {
         let named = records(&self.group).find(|fields| fields.first() == Some(&group));
         let gid = named.and_then(|fields| number(fields.get(2)?));
         gid.or_else(|| number(group)).ok_or_else(|| {

@@ -6,8 +6,8 @@ use super::discover;
 use super::ecosystem;
 use super::entry::{Entry, refused_name};
 use super::launch::Start;
+use super::machine::Machine;
 use super::options::{Options, with_defaults};
-use super::plan::{LeftOut, Machine, told};
 use super::values::WorkerCount;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,13 @@ pub struct Candidate {
     pub origin: Origin,
     /// Workers it gets if its entry does not say.
     pub workers_usual: u32,
+}
+
+/// An app that is not served, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub name: String,
+    pub reason: String,
 }
 
 /// All that was found, and what was found on the way.
@@ -146,7 +153,7 @@ fn from_folder(typed: Options, machine: &Machine) -> Result<Gathered, ConfigErro
         .partition(|folder| folder.is_app);
     let left_out = others.into_iter().map(|folder| LeftOut {
         name: folder.name,
-        reason: told(&folder.start.err().unwrap_or_default(), &machine.dir),
+        reason: machine.told(&folder.start.err().unwrap_or_default()),
     });
     let candidates = found.into_iter().map(|folder| Candidate {
         name: folder.entry.name.clone().unwrap_or(folder.name),

@@ -86,13 +86,7 @@ fn folder(dir: PathBuf, name: String, env_name: Option<&str>) -> Result<Folder, 
         Some(start) => (Ok(start.clone()), true),
         None => match by_convention(&home) {
             Ok(Some(start)) => (Ok(start), true),
-            Ok(None) => (
-                Err(format!(
-                    "nothing in {} says how it starts; add a server.js, a Procfile with a `web:` line, or a {OWN_FILE} with `command`",
-                    home.display()
-                )),
-                own.is_file(),
-            ),
+            Ok(None) => (Err(no_sign(&home)), own.is_file()),
             Err(why) => (Err(why), true),
         },
     };
@@ -160,6 +154,22 @@ pub fn by_convention(dir: &Path) -> Result<Option<Start>, String> {
 
 fn node_script(script: &str) -> Start {
     Start::Words(vec!["node".to_owned(), script.to_owned()])
+}
+
+/// Why nothing says how a folder starts: what says something and is wrong comes first.
+fn no_sign(dir: &Path) -> String {
+    let here = dir.display();
+    if dir.join("Procfile").is_file() {
+        return format!("{here}/Procfile has no line `web: COMMAND`; add it");
+    }
+    match Package::read(dir).ok().flatten().and_then(|it| it.main) {
+        Some(main) => format!(
+            "{here}/package.json names `{main}` as `main`, which is not there; build it, or correct the name"
+        ),
+        None => format!(
+            "nothing in {here} says how it starts; add a server.js, a Procfile with a `web:` line, or a {OWN_FILE} with `command`"
+        ),
+    }
 }
 
 /// The command behind `web:` in the Procfile.

@@ -54,12 +54,7 @@ pub fn from_source(source: &Source, env_name: Option<&str>) -> Result<Ecosystem,
                     .push(read_app(source, Vec::new(), &source.value, 0, env_name)?);
                 return Ok(ecosystem);
             }
-            None => {
-                return Err(source.refuse(
-                    &[],
-                    "there is no `apps`; write {\"apps\": [{\"script\": \"server.js\"}]}",
-                ));
-            }
+            None => return Err(no_apps(source, map)),
         },
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             return Err(source.refuse(&[], "the file must hold an object with `apps`"));
@@ -76,6 +71,25 @@ pub fn from_source(source: &Source, env_name: Option<&str>) -> Result<Ecosystem,
         return Err(source.refuse(&path, "`apps` is empty; describe at least one app"));
     }
     Ok(ecosystem)
+}
+
+/// A misspelt key is told where it stands.
+fn no_apps(source: &Source, map: &Map<String, Value>) -> ConfigError {
+    let known = ["apps", "script", "command"];
+    let slip = map
+        .keys()
+        .filter(|key| options::by_key(key).is_none())
+        .find_map(|key| Some((key, nearest(key, known)?)));
+    match slip {
+        Some((key, meant)) => source.refuse(
+            &[Step::Key(key.clone())],
+            format!("unknown key `{key}`; did you mean `{meant}`?"),
+        ),
+        None => source.refuse(
+            &[],
+            "there is no `apps`; write {\"apps\": [{\"script\": \"server.js\"}]}",
+        ),
+    }
 }
 
 fn read_app(
@@ -129,18 +143,16 @@ fn read_top(
             }
             Some(item) if item.key == "apps" => {}
             Some(item) => {
-                let values: Vec<String> = match value {
-                    Value::Array(items) if item.repeatable => {
-                        items.iter().filter_map(as_text).collect()
-                    }
-                    other => as_text(other).into_iter().collect(),
+                let values: Option<Vec<String>> = match value {
+                    Value::Array(items) if item.repeatable => items.iter().map(as_text).collect(),
+                    other => as_text(other).map(|text| vec![text]),
                 };
-                if values.is_empty() {
+                let Some(values) = values.filter(|values| !values.is_empty()) else {
                     return Err(source.refuse(
                         &at,
                         format!("`{name}` must be {} as on the command line", item.value),
                     ));
-                }
+                };
                 let flag = item.flag();
                 let words: Vec<&str> = values
                     .iter()

@@ -169,10 +169,35 @@ fn what_is_wrong_is_said_with_its_place() {
         (r#"[{"script": "a", "kill_timeout": -1}]"#, "milliseconds"),
         (r#"[{"script": "a", "wait_ready": "yes"}]"#, "true or false"),
         (r#"[{"script": "a", "stop_exit_codes": ["x"]}]"#, "numbers"),
+        (
+            r#"[{"script": "a", "stop_exit_codes": [0, 300]}]"#,
+            "300 cannot be an exit code",
+        ),
         (r#"{"apps": {}}"#, "must be an array"),
         (r#"{"apps": []}"#, "empty"),
         (r#"{"apps": [1]}"#, "must be an object"),
-        (r#"{"aps": []}"#, "no `apps`"),
+        (r#"{"aps": []}"#, "did you mean `apps`?"),
+        (r#"{"threads": 2}"#, "no `apps`"),
+        (
+            r#"{"apps": [{"script": "a"}], "listen": ["127.0.0.1:1", null]}"#,
+            "`listen` must be",
+        ),
+        (
+            r#"{"apps": [{"script": "a"}], "trusted_proxy": ["10.0.0.0/8", {}]}"#,
+            "`trusted_proxy` must be",
+        ),
+        (r#"[{"command": "a", "args": "b"}]"#, "write it into `command`"),
+        (
+            r#"[{"command": "a", "interpreter": "python3"}]"#,
+            "write it into `command`",
+        ),
+        (r#"[{"node_args": "--inspect"}]"#, "needs a `script`"),
+        (
+            r#"[{"script": "a", "env_production": "x"}]"#,
+            "`env_production` must be an object",
+        ),
+        (r#"[{"script": "a", "watch": 7}]"#, "`watch` must be true"),
+        (r#"[{"script": "a", "watch_delay": "soon"}]"#, "milliseconds"),
         (
             r#"{"apps": [{"script": "a"}], "lisen": "x:1"}"#,
             "did you mean `listen`?",

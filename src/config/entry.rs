@@ -202,7 +202,11 @@ fn check_keys(object: &Object<'_>) -> Result<Vec<String>, ConfigError> {
             .is_some_and(|rest| !rest.is_empty());
         match keys::find(name) {
             Some(key) => warnings.extend(key.warning(name, value)),
-            None if other_env || name == COMMENT => {}
+            // One that is not asked for now may be tomorrow.
+            None if other_env => {
+                object.variables(name)?;
+            }
+            None if name == COMMENT => {}
             None => {
                 return Err(object.refuse(
                     name,
@@ -268,8 +272,34 @@ pub fn refused_name(name: &str) -> Option<String> {
     }
 }
 
+const INTERPRETER: [&str; 2] = ["interpreter", "exec_interpreter"];
+const INTERPRETER_ARGS: [&str; 4] = [
+    "interpreter_args",
+    "interpreterArgs",
+    "node_args",
+    "nodeArgs",
+];
+/// What only `script` can make something of.
+const OF_SCRIPTS: [&str; 7] = [
+    "args",
+    "interpreter",
+    "exec_interpreter",
+    "interpreter_args",
+    "interpreterArgs",
+    "node_args",
+    "nodeArgs",
+];
+
 fn read_start(object: &Object<'_>) -> Result<Option<Start>, ConfigError> {
     let script = object.text(&["script", "exec"])?;
+    let of_scripts = OF_SCRIPTS.iter().find(|key| object.map.contains_key(**key));
+    if let (None, Some(key)) = (&script, of_scripts) {
+        let whose = match object.map.contains_key("command") {
+            true => "belongs to a `script`; write it into `command`",
+            false => "needs a `script`",
+        };
+        return Err(object.refuse(key, format!("`{key}` {whose}")));
+    }
     match (object.map.get("command"), script) {
         (Some(_), Some(_)) => Err(object.refuse(
             "command",
@@ -283,18 +313,10 @@ fn read_start(object: &Object<'_>) -> Result<Option<Start>, ConfigError> {
         (None, Some(script)) => Ok(Some(Start::Script {
             script,
             args: object.words(&["args"])?,
-            interpreter: object.text(&["interpreter", "exec_interpreter"])?,
-            interpreter_args: object.words(&[
-                "interpreter_args",
-                "interpreterArgs",
-                "node_args",
-                "nodeArgs",
-            ])?,
+            interpreter: object.text(&INTERPRETER)?,
+            interpreter_args: object.words(&INTERPRETER_ARGS)?,
         })),
-        (None, None) => match object.map.get("args") {
-            Some(_) => Err(object.refuse("args", "`args` needs a `script`")),
-            None => Ok(None),
-        },
+        (None, None) => Ok(None),
     }
 }
 
@@ -419,6 +441,21 @@ fn read_affinity_cookie(object: &Object<'_>) -> Result<Option<String>, ConfigErr
     Ok(Some(name))
 }
 
+fn read_exit_codes(object: &Object<'_>) -> Result<Vec<i32>, ConfigError> {
+    const NAMES: [&str; 2] = ["stop_exit_codes", "stop_exit_code"];
+    let codes = object.integers(&NAMES)?;
+    match codes.iter().find(|code| !(0..=255).contains(*code)) {
+        Some(code) => {
+            let key = NAMES
+                .into_iter()
+                .find(|name| object.map.contains_key(*name));
+            let why = format!("{code} cannot be an exit code; they are from 0 to 255");
+            Err(object.refuse(key.unwrap_or(NAMES[0]), why))
+        }
+        None => Ok(codes),
+    }
+}
+
 fn read_restart(object: &Object<'_>) -> Result<RestartPolicy, ConfigError> {
     let usual = RestartPolicy::default();
     let first = object
@@ -437,7 +474,7 @@ fn read_restart(object: &Object<'_>) -> Result<RestartPolicy, ConfigError> {
         // A series that starts above the usual end would otherwise shrink.
         delay_max: usual.delay_max.max(delay_first),
         errored_delay: usual.errored_delay,
-        stop_exit_codes: object.integers(&["stop_exit_codes", "stop_exit_code"])?,
+        stop_exit_codes: read_exit_codes(object)?,
         autorestart: object.flag(&["autorestart"], usual.autorestart)?,
     })
 }

@@ -27,9 +27,10 @@ pub struct Place {
 pub fn parse(text: &str) -> Result<Value, (Place, String)> {
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let value = serde_json::from_str(body).map_err(|error| {
+        // What ends too early ends behind the last line, where no editor shows anything.
         let place = Place {
-            line: error.line(),
-            column: error.column(),
+            line: error.line().clamp(1, body.lines().count().max(1)),
+            column: error.column().max(1),
         };
         (place, explain(body, &error))
     })?;
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn slips_are_named_with_their_place() {
         let table = [
-            ("", 0, "empty"),
+            ("", 1, "empty"),
             ("{\n  // a comment\n}", 2, "no comments"),
             ("{\"a\": 1,\n}", 2, "comma"),
             ("[1,]", 1, "comma"),
@@ -260,7 +261,8 @@ mod tests {
         for (text, line, part) in table {
             let (place, message) = parse(text).expect_err(text);
             assert!(message.contains(part), "{text}: {message}");
-            assert!(line == 0 || place.line == line, "{text}: {place:?}");
+            assert_eq!(place.line, line, "{text}: {place:?}");
+            assert!(place.column >= 1, "{text}: {place:?}");
         }
     }
 

@@ -3,7 +3,8 @@
 //! the types that are filled in here and never read a file or an option themselves.
 
 mod accounts;
-mod candidate;
+mod address;
+pub mod candidate;
 mod discover;
 mod ecosystem;
 mod entry;
@@ -11,7 +12,9 @@ pub mod init;
 mod json;
 mod keys;
 mod launch;
+mod log_values;
 mod logs;
+pub mod machine;
 pub mod options;
 mod package;
 mod placement;

@@ -3,10 +3,11 @@
 //! `--help`, the keys of the configuration file (the same names with `_`), and the README's table,
 //! which a test compares with `--help`. Nothing is applied here; `config::plan` does that.
 
-use super::logs::{DateText, FileBytes, FileCount, LogForm, NameDate, RotateEvery, Switch};
+use super::address::{Address, HostPort};
+use super::log_values::{DateText, FileBytes, FileCount, LogForm, NameDate, RotateEvery, Switch};
 use super::values::{
-    AccessFormat, Address, Bytes, Count, Deadline, ErrorDetails, HostPort, IdReaches, Keep,
-    LogLevel, Percent, Seconds, Threads, Trusted, UserGroup, WorkerCount,
+    AccessFormat, Bytes, Count, Deadline, ErrorDetails, IdReaches, Keep, LogLevel, Percent,
+    Seconds, Threads, Trusted, UserGroup, WorkerCount,
 };
 use std::path::PathBuf;
 
@@ -89,7 +90,7 @@ options! {
 
     ["Where to listen and what to write"]
     listen: Vec<Address> = "ADDR", default "127.0.0.1:8000", otherwise "",
-        "HOST:PORT or unix:PATH to take requests on, repeatable; port 0 picks a free one";
+        "HOST:PORT (port 0 picks a free one) or unix:PATH[,mode=MODE][,group=GROUP] to take requests on, repeatable";
     trusted_proxy: Vec<Trusted> = "NETWORK", default "", otherwise "nobody is believed",
         "address, network such as 10.0.0.0/8, or unix, of a proxy in front of us whose X-Forwarded-For, -Proto and -Host are believed; repeatable";
     dashboard: Option<HostPort> = "HOST:PORT", default "", otherwise "off",

@@ -1,10 +1,12 @@
 //! The plan: everything that `run` needs, decided and checked. `sidekeeper check` prints it.
 
 use super::ConfigError;
-use super::accounts::{Account, Accounts};
-use super::candidate::{Candidate, Gathered, Origin, gather};
+use super::accounts::Account;
+use super::address::HostPort;
+use super::candidate::{Candidate, Gathered, LeftOut, Origin, gather};
 use super::launch::{self, Unstartable};
 use super::logs;
+use super::machine::Machine;
 use super::options::{Options, with_defaults};
 use super::package::Package;
 use super::placement::{self, Wish};
@@ -12,16 +14,14 @@ use super::programs::Search;
 use super::rights::{self, Rights};
 use super::scale::scale;
 use super::serving::{self, Room};
-use super::values::{AccessFormat, Bytes, Count, HostPort, Keep, LogLevel, Percent, Seconds};
+use super::values::{AccessFormat, Bytes, Count, Keep, LogLevel, Percent, Seconds};
 use crate::fleet::alarms::Limits;
 use crate::fleet::spec::{AppSpec, Launch, Watch};
 use crate::journal::date::DateFormat;
 use crate::journal::rotation::Rotation;
 use front::proxy::access::Format;
-use front::server::{self, ListenAddr};
-use front::sys::identity;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::MetadataExt;
+use front::server;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,72 +30,6 @@ use std::time::Duration;
 const PORT_FIRST: u16 = 3000;
 /// What scaling may start, if nobody says.
 const WORKERS_A_CORE: u32 = 4;
-
-/// What the machine and the caller's environment bring along.
-#[derive(Clone, Debug)]
-pub struct Machine {
-    pub cores: u32,
-    /// Descriptors that we may have open, after the soft limit has been raised.
-    pub descriptors_max: u64,
-    /// Working directory.
-    pub dir: PathBuf,
-    /// PATH.
-    pub path: OsString,
-    pub runtime_dir: Option<PathBuf>,
-    pub user: u32,
-    pub group: u32,
-    /// Whether we may start processes of other users.
-    pub changes_users: bool,
-    pub accounts: Accounts,
-    /// HOME.
-    pub home: Option<PathBuf>,
-    /// Sockets that listen already and were passed to us.
-    pub passed: Vec<ListenAddr>,
-}
-
-impl Machine {
-    /// Looks at this machine.
-    pub fn look(descriptors_max: u64) -> Result<Machine, ConfigError> {
-        let dir = std::env::current_dir().map_err(|error| {
-            ConfigError::Setup(format!(
-                "the working directory is gone ({error}); change to another"
-            ))
-        })?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Machine {
-            cores: u32::try_from(cores).unwrap_or(1),
-            descriptors_max,
-            dir,
-            path: std::env::var_os("PATH")
-                .unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")),
-            runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
-                .map(PathBuf::from)
-                .filter(|dir| dir.is_absolute()),
-            // Our own process belongs to our effective user; this spares a system call of our own.
-            home: std::env::var_os("HOME").map(PathBuf::from),
-            user: std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.uid()),
-            group: std::fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.gid()),
-            changes_users: effective_capabilities().is_some_and(identity::can_change_users),
-            accounts: Accounts::read(),
-            passed: serving::passed(|name| std::env::var(name).ok(), std::process::id()),
-        })
-    }
-}
-
-fn effective_capabilities() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
-
-/// An app that is not served, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    pub name: String,
-    pub reason: String,
-}
 
 /// Where ended requests are written to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,12 +126,12 @@ pub fn plan(
             }
             Err(reason) if origin == Origin::Folder => left_out.push(LeftOut {
                 name,
-                reason: told(&reason, &machine.dir),
+                reason: machine.told(&reason),
             }),
             Err(reason) => {
                 return Err(ConfigError::Setup(format!(
                     "app `{name}`: {}",
-                    told(&reason, &machine.dir)
+                    machine.told(&reason)
                 )));
             }
         }
@@ -282,7 +216,7 @@ fn spec(
         match origin {
             Origin::Folder => return Err(why),
             // Asked for by name, it may know better, for its packages may lie where we do not look.
-            Origin::Asked => warnings.push(format!("app `{name}`: {}", told(&why, &machine.dir))),
+            Origin::Asked => warnings.push(format!("app `{name}`: {}", machine.told(&why))),
         }
     }
     let (workers, scale) = scale(&entry, workers_usual, machine.cores)?;
@@ -343,14 +277,6 @@ fn missing_module(launch: &Launch, dir: &Path) -> Option<String> {
     }
 }
 
-/// A sentence in which paths are written as seen from the working directory.
-pub fn told(sentence: &str, dir: &Path) -> String {
-    match dir.to_str() {
-        Some(dir) if dir != "/" => sentence.replace(&format!("{dir}/"), ""),
-        Some(_) | None => sentence.to_owned(),
-    }
-}
-
 /// Everything but the apps.
 fn finish(
     options: Options,
@@ -367,17 +293,18 @@ fn finish(
         workers: apps.iter().map(|app| u64::from(app.scale.max)).sum(),
     };
     let workers_max = workers_max(&options, machine, &apps)?;
+    let listen = serving::listen(&options, &machine.passed, &machine.accounts)?;
     Ok(Plan {
         apps,
         left_out,
         warnings,
         workers_max,
         memory_reserve: options.memory_reserve.map(|Bytes(number)| number),
-        server: serving::settings(&options, room, &machine.passed)?,
+        server: serving::settings(&options, room, listen)?,
         shutdown_timeout: options
             .shutdown_timeout
             .map_or(Duration::ZERO, |Seconds(time)| time),
-        run_dir: run_dir(options.run_dir, machine),
+        run_dir: machine.run_dir(options.run_dir),
         rights,
         dashboard_token_file: options.dashboard_token_file,
         dashboard: options.dashboard.map(|HostPort(address)| address),
@@ -433,24 +360,6 @@ fn alarm_limits(
             .map(|Seconds(time)| time)
             .filter(|time| !time.is_zero()),
         errors_percent: percent(errors),
-    }
-}
-
-/// Where an instance keeps its sockets: where it was told to, or the usual place.
-pub fn run_dir(told: Option<PathBuf>, machine: &Machine) -> PathBuf {
-    machine
-        .dir
-        .join(told.unwrap_or_else(|| usual_run_dir(machine)))
-}
-
-fn usual_run_dir(machine: &Machine) -> PathBuf {
-    let of_root = PathBuf::from("/run/sidekeeper");
-    // Root gives it to whom it becomes; they find it again.
-    let given = std::fs::metadata(&of_root).is_ok_and(|meta| meta.uid() == machine.user);
-    match &machine.runtime_dir {
-        _ if given || machine.user == 0 && Path::new("/run").is_dir() => of_root,
-        Some(dir) if dir.is_dir() => dir.join("sidekeeper"),
-        Some(_) | None => std::env::temp_dir().join(format!("sidekeeper-{}", machine.user)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole plans from small folders and files.
 
 use super::*;
+use crate::config::accounts::Accounts;
 use crate::config::options;
 use crate::config::scratch::Scratch;
 use crate::fleet::spec::Launch;

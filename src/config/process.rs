@@ -180,19 +180,25 @@ fn read_cron(object: &Object<'_>) -> Result<Option<Cron>, ConfigError> {
 }
 
 fn read_watch(object: &Object<'_>) -> Result<Option<WatchKeys>, ConfigError> {
+    // A slip in them is one whether the app is watched today or not.
+    let ignored = object.texts(&["ignore_watch"])?;
+    let delay = object.time(&["watch_delay"])?.unwrap_or(WATCH_DELAY);
     let paths = match object.map.get("watch") {
         None | Some(Value::Bool(false)) => return Ok(None),
         Some(Value::Bool(true)) => Vec::new(),
+        Some(Value::Number(_)) => {
+            let what = "`watch` must be true, a path, or an array of paths";
+            return Err(object.refuse("watch", what));
+        }
         Some(_) => object.texts(&["watch"])?,
     };
-    let ignored = object.texts(&["ignore_watch"])?;
     Ok(Some(WatchKeys {
         paths: match paths.is_empty() {
             true => vec![".".to_owned()],
             false => paths,
         },
         ignored,
-        delay: object.time(&["watch_delay"])?.unwrap_or(WATCH_DELAY),
+        delay,
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use super::ConfigError;
 use super::accounts::Account;
-use super::plan::Machine;
+use super::machine::Machine;
 use super::process::ProcessKeys;
 use super::values::UserGroup;
 use crate::fleet::spawn::binds_itself;

@@ -1,10 +1,9 @@
 //! From the options to what the server is asked to be: units, derived limits, bounds. Pure.
 
 use super::ConfigError;
+use super::accounts::Accounts;
 use super::options::Options;
-use super::values::{
-    Address, Bytes, Count, Deadline, ErrorDetails, IdReaches, Seconds, Threads, Trusted,
-};
+use super::values::{Bytes, Count, Deadline, ErrorDetails, IdReaches, Seconds, Threads, Trusted};
 use front::http::head::{FIELDS_MAX, HeadLimits};
 use front::server::ListenAddr;
 use front::{proxy, server};
@@ -37,7 +36,7 @@ pub struct Room {
 pub fn settings(
     options: &Options,
     room: Room,
-    passed: &[ListenAddr],
+    listen: Vec<ListenAddr>,
 ) -> Result<server::Settings, ConfigError> {
     let seconds = |typed: Option<Seconds>| typed.map_or(Duration::ZERO, |Seconds(time)| time);
     let deadline = |typed: Option<Deadline>| typed.map_or(Duration::ZERO, |Deadline(time)| time);
@@ -62,14 +61,7 @@ pub fn settings(
         )));
     }
     Ok(server::Settings {
-        listen: match passed {
-            [] => options
-                .listen
-                .iter()
-                .map(|Address(address)| address.clone())
-                .collect(),
-            passed => passed.to_vec(),
-        },
+        listen,
         threads: usize_of(options.threads.map_or(room.cores, |Threads(number)| number)),
         connections_max,
         connections_per_client_max: count(options.connections_per_client_max).unwrap_or(0),
@@ -110,6 +102,22 @@ pub fn settings(
             access: None,
         },
     })
+}
+
+/// Where to listen: what was passed to us, or else what `--listen` says.
+pub fn listen(
+    options: &Options,
+    passed: &[ListenAddr],
+    accounts: &Accounts,
+) -> Result<Vec<ListenAddr>, ConfigError> {
+    if !passed.is_empty() {
+        return Ok(passed.to_vec());
+    }
+    let resolved = options.listen.iter().map(|address| {
+        let refused = |why| ConfigError::Setup(format!("--listen: {why}"));
+        address.resolve(accounts).map_err(refused)
+    });
+    resolved.collect()
 }
 
 /// The sockets that were passed to process `pid`, as sd_listen_fds(3) says: they stand for `--listen`.
@@ -173,7 +181,7 @@ mod tests {
             descriptors_max: 1024,
             workers: 4,
         };
-        settings(&options::with_defaults(typed), room, &[])
+        settings(&options::with_defaults(typed), room, Vec::new())
     }
 
     #[test]

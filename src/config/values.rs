@@ -5,10 +5,7 @@
 use front::http::forwarded::TrustedProxy;
 use front::proxy::Audience;
 use front::proxy::access::Format;
-use front::server::ListenAddr;
 use std::fmt;
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -209,74 +206,6 @@ impl FromStr for WorkerCount {
         } else {
             number
         })
-    }
-}
-
-/// An address to listen on, as typed. A host name is looked up when it is bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address(pub ListenAddr);
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return match path {
-                "" => Err("a path must follow `unix:`".to_owned()),
-                path => Ok(Address(ListenAddr::Unix(PathBuf::from(path)))),
-            };
-        }
-        let Some((host, port)) = text.rsplit_once(':') else {
-            return Err(match digits_only::<u16>(text) {
-                Some(port) => format!("expected HOST:PORT; did you mean 127.0.0.1:{port}?"),
-                None => "expected HOST:PORT or unix:PATH".to_owned(),
-            });
-        };
-        if digits_only::<u16>(port).is_none() {
-            return Err("the port must be a number from 0 to 65535".to_owned());
-        }
-        match host {
-            "" => Err(format!(
-                "a host is missing; every address of the machine is 0.0.0.0:{port}"
-            )),
-            "*" => Err(format!(
-                "every address of the machine is written 0.0.0.0:{port}"
-            )),
-            // Without brackets nobody can tell the address from the port.
-            host if host.contains(':') && !host.starts_with('[') => Err(format!(
-                "an IPv6 address stands in brackets: [{host}]:{port}"
-            )),
-            host if host.starts_with('[') => {
-                let inner = host
-                    .strip_prefix('[')
-                    .and_then(|h| h.strip_suffix(']'))
-                    .unwrap_or("");
-                match inner.parse::<IpAddr>() {
-                    Ok(IpAddr::V6(_)) => Ok(Address(ListenAddr::Tcp(text.to_owned()))),
-                    Ok(IpAddr::V4(_)) | Err(_) => {
-                        Err("no IPv6 address stands in the brackets".to_owned())
-                    }
-                }
-            }
-            _ => Ok(Address(ListenAddr::Tcp(text.to_owned()))),
-        }
-    }
-}
-
-/// An address that is no path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort(pub String);
-
-impl FromStr for HostPort {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse()? {
-            Address(ListenAddr::Tcp(address)) => Ok(HostPort(address)),
-            Address(ListenAddr::Unix(_) | ListenAddr::Passed { .. }) => {
-                Err("expected HOST:PORT; a path cannot be opened in a browser".to_owned())
-            }
-        }
     }
 }
 
@@ -516,38 +445,6 @@ mod tests {
         }
         for text in ["", "-", "four", "+4", "4.5", "513", "99999999999", "MAX"] {
             assert!(text.parse::<WorkerCount>().is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn listen_addresses() {
-        for text in [
-            "127.0.0.1:8000",
-            "localhost:0",
-            "[::1]:80",
-            "0.0.0.0:65535",
-            "unix:/run/x.sock",
-        ] {
-            assert_eq!(
-                text.parse::<Address>().map(|a| a.0.to_string()),
-                Ok(text.to_owned())
-            );
-        }
-        let bad = [
-            ("8000", "did you mean 127.0.0.1:8000?"),
-            (":8000", "0.0.0.0:8000"),
-            ("*:8000", "0.0.0.0:8000"),
-            ("::1:8000", "[::1]:8000"),
-            ("[::1:8000", "brackets"),
-            ("[1.2.3.4]:8000", "no IPv6"),
-            ("host:http", "number"),
-            ("host:65536", "65535"),
-            ("host", "HOST:PORT"),
-            ("unix:", "path"),
-        ];
-        for (text, part) in bad {
-            let message = text.parse::<Address>().expect_err(text);
-            assert!(message.contains(part), "{text}: {message}");
         }
     }
 

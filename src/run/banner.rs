@@ -1,6 +1,6 @@
 //! The screen that says what runs where, printed once when the apps are up. Pure.
 
-use crate::config::plan::LeftOut;
+use crate::config::candidate::LeftOut;
 use crate::config::show::columns;
 use std::fmt::Write;
 use std::time::Duration;

@@ -7,25 +7,37 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddr {
     /// `HOST:PORT`, as it was given.
     Tcp(String),
-    /// The path of a Unix socket.
-    Unix(PathBuf),
+    /// The path of a Unix socket. None: whom the umask leaves may connect.
+    Unix {
+        path: PathBuf,
+        access: Option<SocketAccess>,
+    },
     /// A socket that listens already, at a descriptor that whoever started us (systemd) has passed on.
     Passed { number: i32, name: String },
+}
+
+/// Who may connect to a Unix socket: what chmod(1) and chgrp(1) would say of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketAccess {
+    pub mode: u32,
+    /// None: the group of whoever binds it.
+    pub group: Option<u32>,
 }
 
 impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ListenAddr::Tcp(address) => f.write_str(address),
-            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAddr::Unix { path, .. } => write!(f, "unix:{}", path.display()),
             ListenAddr::Passed { number, name } => write!(f, "descriptor {number} ({name})"),
         }
     }
@@ -50,20 +62,8 @@ impl Listener {
     pub fn bind(address: &ListenAddr) -> io::Result<Listener> {
         let listener = match address {
             ListenAddr::Tcp(address) => Listener::Tcp(TcpListener::bind(address)?),
-            ListenAddr::Unix(path) => {
-                if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-                    return Err(io::Error::other(format!(
-                        "the path is too long: a Unix socket's has at most {SOCKET_PATH_BYTES_MAX} bytes"
-                    )));
-                }
-                if socket::connect_unix(path).is_ok() {
-                    return Err(io::Error::from(io::ErrorKind::AddrInUse));
-                }
-                // Nobody answers there: the socket of a run that was killed.
-                if path.symlink_metadata().is_ok_and(|m| is_socket(&m)) {
-                    std::fs::remove_file(path)?;
-                }
-                Listener::Unix(UnixListener::bind(path)?, path.clone())
+            ListenAddr::Unix { path, access } => {
+                Listener::Unix(bind_unix(path, *access)?, path.clone())
             }
             ListenAddr::Passed { number, .. } => Listener::adopt(take_inherited(*number)?)?,
         };
@@ -154,9 +154,43 @@ impl AsFd for Listener {
     }
 }
 
-fn is_socket(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    metadata.file_type().is_socket()
+fn bind_unix(path: &Path, access: Option<SocketAccess>) -> io::Result<UnixListener> {
+    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "the path is too long: a Unix socket's has at most {SOCKET_PATH_BYTES_MAX} bytes"
+        )));
+    }
+    if socket::connect_unix(path).is_ok() {
+        return Err(io::Error::from(io::ErrorKind::AddrInUse));
+    }
+    // Nobody answers there: the socket of a run that was killed.
+    if path
+        .symlink_metadata()
+        .is_ok_and(|found| found.file_type().is_socket())
+    {
+        std::fs::remove_file(path)?;
+    }
+    let Some(access) = access else {
+        return UnixListener::bind(path);
+    };
+    // Nobody else may connect before it is as it shall be.
+    let listener = UnixListener::from(socket::listen_unix(path, BACKLOG)?);
+    open_to(path, access).inspect_err(|_| {
+        let _ = std::fs::remove_file(path);
+    })?;
+    Ok(listener)
+}
+
+fn open_to(path: &Path, access: SocketAccess) -> io::Result<()> {
+    let SocketAccess { mode, group } = access;
+    if let Some(group) = group {
+        lchown(path, None, Some(group)).map_err(|error| {
+            io::Error::other(format!(
+                "it cannot be given to group {group}: {error}; name a group that we are in, or start as root"
+            ))
+        })?;
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 #[cfg(test)]

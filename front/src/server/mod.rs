@@ -12,7 +12,7 @@ mod tally;
 mod timers;
 
 pub use carry::Carried;
-pub use listener::ListenAddr;
+pub use listener::{ListenAddr, SocketAccess};
 
 use crate::gauges::FrontGauges;
 use crate::http::id;
@@ -63,13 +63,20 @@ pub struct BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: {}", self.address, self.error)?;
-        match self.error.kind() {
-            io::ErrorKind::AddrInUse => f.write_str("; choose another one with --listen"),
-            io::ErrorKind::PermissionDenied => f.write_str(
-                "; choose a port above 1023 with --listen, or start as root with --user NAME",
-            ),
-            _ => Ok(()),
-        }
+        f.write_str(match (self.error.kind(), &self.address) {
+            (io::ErrorKind::AddrInUse, _) => "; choose another one with --listen",
+            (io::ErrorKind::PermissionDenied, ListenAddr::Tcp(_)) => {
+                "; choose a port above 1023 with --listen, or start as root with --user NAME"
+            }
+            (io::ErrorKind::PermissionDenied, ListenAddr::Unix { .. }) => {
+                "; choose a folder that we may write to"
+            }
+            (io::ErrorKind::NotFound, ListenAddr::Unix { .. }) => "; make its folder first",
+            (io::ErrorKind::AddrNotAvailable, ListenAddr::Tcp(_)) => {
+                "; name an address of this machine, or 0.0.0.0 for all of them"
+            }
+            (_, _) => "",
+        })
     }
 }
 

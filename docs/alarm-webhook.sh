@@ -3,7 +3,7 @@
 # Google Chat; Discord takes it at its address with /slack behind). Needs curl.
 #
 #   export WEBHOOK_URL=https://chat.example.com/hooks/...
-#   sidekeeper run --alarm-command /srv/apps/alarm/webhook.sh
+#   sidekeeper run --alarm-command /srv/alarm-webhook.sh
 #
 # What the variables say is in docs/alarms.md. sidekeeper does not start this folder: it holds no app.
 
