@@ -186,7 +186,10 @@ fn what_is_wrong_is_said_with_its_place() {
             r#"{"apps": [{"script": "a"}], "trusted_proxy": ["10.0.0.0/8", {}]}"#,
             "`trusted_proxy` must be",
         ),
-        (r#"[{"command": "a", "args": "b"}]"#, "write it into `command`"),
+        (
+            r#"[{"command": "a", "args": "b"}]"#,
+            "write it into `command`",
+        ),
         (
             r#"[{"command": "a", "interpreter": "python3"}]"#,
             "write it into `command`",
@@ -197,7 +200,10 @@ fn what_is_wrong_is_said_with_its_place() {
             "`env_production` must be an object",
         ),
         (r#"[{"script": "a", "watch": 7}]"#, "`watch` must be true"),
-        (r#"[{"script": "a", "watch_delay": "soon"}]"#, "milliseconds"),
+        (
+            r#"[{"script": "a", "watch_delay": "soon"}]"#,
+            "milliseconds",
+        ),
         (
             r#"{"apps": [{"script": "a"}], "lisen": "x:1"}"#,
             "did you mean `listen`?",

@@ -32,7 +32,7 @@ pub struct Run {
 
 impl Run {
     /// A new run; no two are alike.
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         let key = RandomState::new();
         let mut letters = [0; RUN_LETTERS];
         write(key.hash_one("run"), &mut letters);
@@ -108,7 +108,7 @@ impl Counter {
         }
     }
 
-    pub fn next(&mut self) -> RequestId {
+    pub fn draw(&mut self) -> RequestId {
         self.next = self.next.wrapping_add(1);
         RequestId(mixed(self.next ^ self.salt))
     }
@@ -136,19 +136,19 @@ mod tests {
 
     #[test]
     fn ids_are_different_and_can_be_read_again() {
-        let run = Run::new();
+        let run = Run::begin();
         let mut seen = HashSet::new();
         for thread in [0, 1, 63] {
             let mut counter = Counter::new(&run, thread);
             for _ in 0..1000 {
-                let id = counter.next();
+                let id = counter.draw();
                 let text = String::from_utf8(run.text(id).to_vec()).expect("letters");
                 assert!(looks_like_one(&text), "{text}");
                 assert_eq!(run.read(&text), Some(id));
                 assert!(seen.insert(text));
             }
         }
-        let other = Run::new();
+        let other = Run::begin();
         let text = String::from_utf8(other.text(RequestId(7)).to_vec()).expect("letters");
         assert!(looks_like_one(&text));
         assert_eq!(run.read(&text), None, "another run's");
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_not_read_as_one() {
-        let run = Run::new();
+        let run = Run::begin();
         let good = String::from_utf8(run.text(RequestId(u64::MAX)).to_vec()).expect("letters");
         let mut too_large = good.clone();
         too_large.replace_range(RUN_LETTERS..=RUN_LETTERS, "z");

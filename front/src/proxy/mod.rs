@@ -119,8 +119,8 @@ pub struct Context {
     pub pipe: Option<Pipe>,
     /// Where heads are composed.
     pub output: Vec<u8>,
-    /// Exchanges that have ended, kept for their memory: the steady path allocates nothing.
-    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
+    /// Exchanges that have ended, kept for their memory: the steady path allocates nothing. The boxes are
+    /// what is kept.
     pub spare: Vec<Box<Exchange>>,
 }
 

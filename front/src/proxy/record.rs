@@ -272,7 +272,7 @@ impl Record {
                 self.add(ID, foreign, usize::MAX);
             }
             None => {
-                self.id = ids.counter.next();
+                self.id = ids.counter.draw();
                 self.add(ID, &ids.run.text(self.id), usize::MAX);
             }
         }

@@ -108,7 +108,7 @@ impl<T> Slab<T> {
     }
 
     /// How many are held now.
-    pub fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.entries.len().saturating_sub(self.free.len()) as u32
     }
 

@@ -216,7 +216,7 @@ impl Server {
             self.settings.proxy.write_timeout,
         ));
         let mailboxes = (0..self.settings.threads.max(1)).map(|_| Mailbox::new().map(Arc::new));
-        let run = id::Run::new();
+        let run = id::Run::begin();
         let desk = Arc::new(Desk {
             mailboxes: mailboxes.collect::<io::Result<_>>()?,
             front: self.front.clone(),

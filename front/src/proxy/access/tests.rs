@@ -27,7 +27,7 @@ const LIMITS: HeadLimits = HeadLimits {
 
 /// A request that began at 3,000 us on a clock that showed 784111777.000 then.
 fn record(head: &str) -> Record {
-    let run = Run::new();
+    let run = Run::begin();
     let mut ids = Ids {
         counter: Counter::new(&run, 0),
         run,
@@ -115,7 +115,7 @@ fn lines_say_all_that_is_known() {
 #[test]
 fn what_was_not_reached_is_not_invented() {
     let mut record = Record::default();
-    let run = Run::new();
+    let run = Run::begin();
     let mut ids = Ids {
         counter: Counter::new(&run, 0),
         run,

@@ -149,7 +149,7 @@ fn requests_on_kept_connections_allocate_nothing() {
             closing: Default::default(),
         }),
         listeners: Vec::new(),
-        run: id::Run::new(),
+        run: id::Run::begin(),
     };
     let pool_thread = PoolThread::new(&shared, 0, mailbox.clone()).unwrap();
     let running = thread::spawn(move || {
