@@ -21,7 +21,7 @@ use front::sys::procfs::Doing;
 use history::STEP_S;
 use judge::Slow;
 use speed::Speed;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -108,7 +108,6 @@ impl Monitor {
             looked_us: boottime_us(),
             workers: HashMap::new(),
             apps: HashMap::new(),
-            was_ready: HashSet::new(),
             turned_away: None,
             slow: Slow::default(),
             looks: 0,
@@ -150,8 +149,6 @@ struct Looks {
     looked_us: u64,
     workers: HashMap<Slot, Known>,
     apps: HashMap<String, Speed>,
-    /// Apps that have had a ready worker.
-    was_ready: HashSet<Arc<str>>,
     /// Clients that were, up to the look before.
     turned_away: Option<u64>,
     slow: Slow,

@@ -392,8 +392,9 @@ impl Place {
         true
     }
 
-    pub fn status(&self) -> WorkerStatus {
+    pub fn status(&self, app_was_ready: bool) -> WorkerStatus {
         WorkerStatus {
+            app_was_ready,
             app: Arc::clone(&self.app_name),
             slot: self.slot,
             instance: self.instance,

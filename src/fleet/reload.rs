@@ -284,7 +284,10 @@ impl Supervisor {
             tasks.push_back(Task { app, next });
         }
         tasks.extend(removed.into_iter().map(|app| Task { app, next: None }));
-        info!("reload: {} apps, one worker after the other", tasks.len());
+        match tasks.len() {
+            1 => info!("reload: 1 app, one worker after the other"),
+            apps => info!("reload: {apps} apps, one worker after the other"),
+        }
         self.reloading.current = Some(Course {
             tell,
             read_anew,

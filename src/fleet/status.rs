@@ -146,6 +146,8 @@ pub struct WorkerStatus {
     pub member: bool,
     pub life: u32,
     pub condition: Condition,
+    /// Its app has had a ready worker, be it for a moment.
+    pub app_was_ready: bool,
     pub since: SystemTime,
     pub pid: Option<u32>,
     /// Lives after the first.

@@ -345,7 +345,11 @@ impl Supervisor {
             self.changed = true;
         }
         if std::mem::take(&mut self.changed) {
-            let statuses = self.places.iter().map(Place::status).collect();
+            let statuses = self.places.iter().map(|place| {
+                let app = self.apps.get(place.app);
+                place.status(app.is_some_and(|app| app.was_ready))
+            });
+            let statuses = statuses.collect();
             *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
             *self.scales.lock().unwrap_or_else(PoisonError::into_inner) = self.scales();
         }

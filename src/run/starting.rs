@@ -113,6 +113,7 @@ mod tests {
             memory_max: None,
             life: 1,
             condition,
+            app_was_ready: false,
             since,
             pid: None,
             restarts: 0,

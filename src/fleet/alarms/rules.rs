@@ -64,8 +64,6 @@ pub struct Facts<'a> {
     pub workers: Vec<WorkerFacts<'a>>,
     /// Speed over ten seconds, and answers a second that workers have broken.
     pub apps: Vec<(&'a str, AppPoint, f64)>,
-    /// Apps that have had a ready worker.
-    pub was_ready: Vec<&'a str>,
     /// Clients that were turned away since the look before.
     pub turned_away: u64,
     pub descriptors: Option<(u64, u64)>,
@@ -272,7 +270,8 @@ fn down(facts: &Facts<'_>, app: &str) -> Level {
     let ready = of_app().any(|worker| worker.status.condition == Condition::Ready);
     // One that has no workers sleeps until somebody asks for it, and then its first one starts.
     let died = of_app().any(|worker| !worker.status.deaths.is_empty());
-    let down = !ready && died && facts.was_ready.contains(&app);
+    let was_ready = of_app().any(|worker| worker.status.app_was_ready);
+    let down = !ready && died && was_ready;
     bad_if(down, || {
         let reason = of_app()
             .filter_map(|worker| worker.status.deaths.last())

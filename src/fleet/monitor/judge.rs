@@ -3,11 +3,10 @@
 
 use super::{Figures, Looks, Views};
 use crate::fleet::alarms::{self, Alarm, Facts, WorkerFacts};
-use crate::fleet::status::{Condition, WorkerStatus};
+use crate::fleet::status::WorkerStatus;
 use front::sys::{disk, procfs};
 use log::{info, warn};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Instant, SystemTime};
@@ -39,11 +38,6 @@ impl Looks {
         let turned_away = self.views.turned_away();
         let before = self.turned_away.replace(turned_away);
         let members = statuses.iter().filter(|status| status.member);
-        for status in members.clone() {
-            if status.condition == Condition::Ready && !self.was_ready.contains(&status.app) {
-                self.was_ready.insert(Arc::clone(&status.app));
-            }
-        }
         if stood_still {
             self.alarms.begin_anew();
             return;
@@ -69,7 +63,6 @@ impl Looks {
             cores: thread::available_parallelism().map_or(1, usize::from),
             workers: workers.collect(),
             apps: apps.collect(),
-            was_ready: self.was_ready.iter().map(|name| &**name).collect(),
             turned_away: before.map_or(0, |before| turned_away.saturating_sub(before)),
             descriptors: self.slow.descriptors,
             memory: self.slow.memory,
