@@ -2,10 +2,10 @@
 //! the run directory, and summed up in a few words. Runs on a thread of its own for each case, because
 //! it takes a moment, and reading `/proc` of a process that hangs may take more.
 
+use crate::fleet::hang::Cause;
 use crate::fleet::life::LifeKey;
 use crate::fleet::message::Stats;
 use crate::fleet::status::Open;
-use crate::fleet::watch::Cause;
 use crossbeam_channel::{Receiver, Sender};
 use front::roster::traffic::{Heard, Progress, Traffic};
 use front::sys::process::Pid;

@@ -4,12 +4,13 @@
 //! A field that an older binary did not know has a default here.
 
 use crate::fleet::StartError;
+use crate::fleet::app::{App, Version};
 use crate::fleet::channel::CarriedChannel;
 use crate::fleet::life::LifeKey;
 use crate::fleet::lines::TextCutter;
 use crate::fleet::logs::CarriedPipe;
 use crate::fleet::message::Stats;
-use crate::fleet::place::{App, Place, Standing, Version};
+use crate::fleet::place::{Place, Standing};
 use crate::fleet::probe::Probe;
 use crate::fleet::relay_bus::Bus;
 use crate::fleet::spec::AppSpec;
@@ -102,7 +103,7 @@ impl Carried {
             version: versions.number(&app.version),
             rank: app.rank,
             was_ready: app.was_ready,
-            fixed: app.scaling.fixed(),
+            fixed: app.scaling.fixed,
         });
         let apps = apps.collect();
         let places = places.iter();
@@ -133,7 +134,7 @@ impl Carried {
         for carried in std::mem::take(&mut self.apps) {
             let mut app = App::new(version(carried.version)?, carried.rank);
             app.was_ready = carried.was_ready;
-            app.scaling.fix(carried.fixed);
+            app.scaling.fixed = carried.fixed;
             apps.push(app);
         }
         let mut places = Vec::new();

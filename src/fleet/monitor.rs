@@ -8,16 +8,16 @@ mod judge;
 mod speed;
 mod worker;
 
-pub use history::{AppPoint, AppRows, History, WorkerPoint, WorkerRows};
+pub use history::{AppRows, History, WorkerPoint, WorkerRows};
 
 use crate::fleet::alarms::{Alarm, Alarms, Limits};
+use crate::fleet::figures::{Figures, Sample};
 use crate::fleet::status::WorkerStatus;
 use crate::journal::Journal;
 use crossbeam_channel::Sender;
 use front::gauges::FrontGauges;
 use front::roster::{Board, Slot, Worker};
 use front::sys::clock::boottime_us;
-use front::sys::procfs::Doing;
 use history::STEP_S;
 use judge::Slow;
 use speed::Speed;
@@ -33,35 +33,6 @@ use worker::{Known, look_at};
 const EVERY: Duration = Duration::from_secs(1);
 /// A look that comes so much too late means that we were stopped, or the machine suspended.
 const LATE: Duration = Duration::from_secs(2);
-
-/// One worker in the last second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sample {
-    /// The process that it speaks of.
-    pub pid: Option<u32>,
-    /// Of its process so far.
-    pub cpu_ticks: u64,
-    /// Of one core; more than 100 is possible.
-    pub cpu_percent: f64,
-    pub resident_bytes: u64,
-    pub threads: u64,
-    /// Of the largest of its processes; None: they cannot be read.
-    pub descriptors: Option<u64>,
-    pub descriptors_max: Option<u64>,
-    pub doing: Doing,
-    pub requests_per_s: f64,
-    /// Times from a request's head to its answer's, over ten seconds; None: no answers.
-    pub p50_ms: Option<f64>,
-    pub p99_ms: Option<f64>,
-}
-
-/// The newest figures.
-#[derive(Clone, Debug, Default)]
-pub struct Figures {
-    pub workers: HashMap<Slot, Sample>,
-    /// Over the last ten seconds, by name.
-    pub apps: HashMap<String, AppPoint>,
-}
 
 /// What the supervisor gets once a second.
 #[derive(Clone, Debug)]

@@ -1,25 +1,25 @@
 //! A worker's place as the supervisor keeps it: the pure worker, and what of the machine belongs
 //! to it over its lives. Only the supervisor thread touches it.
 
+use crate::fleet::app::{App, Version};
+use crate::fleet::hang::{Cause, Vigil};
 use crate::fleet::life::LifeKey;
 use crate::fleet::message::Stats;
 use crate::fleet::probe::Probe;
-use crate::fleet::rules::Rules;
-use crate::fleet::scale::{AppScaling, Meter};
-use crate::fleet::spec::{AppSpec, Launch};
+use crate::fleet::scale::Meter;
+use crate::fleet::spec::Launch;
 use crate::fleet::status::{Condition, DEATHS_MAX, Death, Ending, Open, WorkerStatus};
-use crate::fleet::watch::{Knock, Suspicion, Vigil};
 use crate::fleet::worker::{Starting, State, Worker};
-use front::gauges::{AppGauges, WorkerGauges};
+use crossbeam_channel::Sender;
+use front::gauges::WorkerGauges;
 use front::roster::{self, Availability, Door, Drain, Roster, Slot};
 use front::sys::clock::monotonic_ms;
 use front::sys::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long a Node worker may take to say that it listens before we look whether it accepts: one
@@ -37,88 +37,6 @@ const REPLACED_QUIET: Duration = Duration::from_secs(3);
 /// When the clients that are left of a replaced worker have been sent away, this long before its
 /// `drain_timeout`.
 const SEND_AWAY_SLACK: Duration = Duration::from_secs(1);
-
-/// What an app is asked to be, by one reading of the configuration. Each worker is of one version
-/// for all its lives.
-pub struct Version {
-    pub spec: AppSpec,
-    pub rules: Rules,
-}
-
-impl Version {
-    pub fn new(spec: AppSpec) -> Arc<Version> {
-        let rules = Rules::of(&spec);
-        Arc::new(Version { spec, rules })
-    }
-}
-
-/// An app as the supervisor keeps it. Its index never changes: an app that a reload has removed keeps
-/// its entry, and gets it back with its name.
-pub struct App {
-    pub name: Arc<str>,
-    /// The version that serves.
-    pub version: Arc<Version>,
-    /// Its place among the apps, in the order of the configuration. None: it is not, or not yet,
-    /// one of them.
-    pub rank: Option<usize>,
-    /// It has had a ready worker.
-    pub was_ready: bool,
-    pub turn: Arc<AtomicUsize>,
-    pub session_cookies: Arc<[String]>,
-    pub gauges: Arc<AppGauges>,
-    pub affinity_cookie: Option<Arc<str>>,
-    pub scaling: AppScaling,
-}
-
-impl App {
-    pub fn new(version: Arc<Version>, rank: Option<usize>) -> App {
-        let spec = &version.spec;
-        App {
-            name: Arc::from(spec.name.as_str()),
-            rank,
-            was_ready: false,
-            turn: Arc::default(),
-            session_cookies: Arc::from(spec.session_cookies.as_slice()),
-            gauges: Arc::default(),
-            affinity_cookie: spec.affinity_cookie.as_deref().map(Arc::from),
-            scaling: AppScaling::default(),
-            version,
-        }
-    }
-
-    /// Another version serves from now on. What is counted over the app's whole time stays.
-    pub fn adopt(&mut self, version: &Arc<Version>, rank: Option<usize>) {
-        let anew = App::new(Arc::clone(version), rank);
-        *self = App {
-            was_ready: self.was_ready,
-            turn: Arc::clone(&self.turn),
-            gauges: Arc::clone(&self.gauges),
-            scaling: std::mem::take(&mut self.scaling),
-            ..anew
-        };
-    }
-
-    pub fn published(
-        &self,
-        workers: Vec<roster::Worker>,
-        asleep: Option<roster::Asleep>,
-    ) -> roster::App {
-        let spec = &self.version.spec;
-        roster::App {
-            name: Arc::clone(&self.name),
-            routes: self.rank.map(|_| spec.routes.clone()),
-            policy: spec.policy,
-            session_cookies: Arc::clone(&self.session_cookies),
-            affinity_cookie: self.affinity_cookie.clone(),
-            answer_timeout: spec.answer_timeout,
-            body_bytes_max: spec.body_bytes_max,
-            workers,
-            asleep,
-            gauges: Arc::clone(&self.gauges),
-            turn: Arc::clone(&self.turn),
-        }
-    }
-}
 
 /// How a worker stands to its app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +58,27 @@ pub struct Shown {
     takes_connections: bool,
     drain: Option<Drain>,
     errored: bool,
+}
+
+/// A worker that is taken for hung, and what is being done about it.
+pub struct Suspicion {
+    pub cause: Cause,
+    pub since: Instant,
+    /// For the last lines of its stderr.
+    pub words: Sender<Vec<String>>,
+    pub file: Option<PathBuf>,
+}
+
+impl Suspicion {
+    pub fn into_file(self) -> Option<PathBuf> {
+        self.file
+    }
+}
+
+/// A connection that a worker has still to take.
+pub struct Knock {
+    pub probe: Probe,
+    pub since: Instant,
 }
 
 pub struct Place {

@@ -2,7 +2,7 @@
 //! first one is bad, below the second one is good again.
 
 use super::{Finding, Kind, Level, Subject};
-use crate::fleet::monitor::{AppPoint, Sample};
+use crate::fleet::figures::{AppPoint, Sample};
 use crate::fleet::status::{Condition, Ending, WorkerStatus};
 use std::time::{Duration, SystemTime};
 
@@ -106,10 +106,8 @@ pub fn findings(facts: &Facts<'_>, limits: Limits) -> Vec<Finding> {
         say(
             Kind::BroadcastLoss,
             bad_if(worker.lost > 0, || {
-                format!(
-                    "it lost {} messages of its siblings in a second",
-                    worker.lost
-                )
+                let lost = counted(worker.lost, "message", "messages");
+                format!("it lost {lost} of its siblings in a second")
             }),
         );
     }
@@ -137,7 +135,8 @@ pub fn findings(facts: &Facts<'_>, limits: Limits) -> Vec<Finding> {
     say(
         Kind::QueueFull,
         bad_if(facts.turned_away > 0, || {
-            format!("{} clients were turned away in a second", facts.turned_away)
+            let clients = counted(facts.turned_away, "client was", "clients were");
+            format!("{clients} turned away in a second")
         }),
     );
     if let Some((open, max)) = facts.descriptors {
@@ -152,7 +151,10 @@ pub fn findings(facts: &Facts<'_>, limits: Limits) -> Vec<Finding> {
     }
     let full = facts.log_files_full;
     let disk = match facts.disk {
-        _ if full > 0 => Level::Bad(format!("no room for {full} log files")),
+        _ if full > 0 => Level::Bad(format!(
+            "no room for {}",
+            counted(u64::from(full), "log file", "log files")
+        )),
         Some((free, total)) => below(part(free, total), DISK_LEFT, |_| {
             format!("{} MiB are left where the run directory is", free >> 20)
         }),
@@ -185,6 +187,10 @@ fn below(value: f64, (bad, good): (f64, f64), text: impl FnOnce(f64) -> String) 
         _ if value >= good => Level::Good,
         _ => Level::Between,
     }
+}
+
+fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 fn part(some: u64, all: u64) -> f64 {

@@ -1,6 +1,7 @@
 //! The last hour, in steps of ten seconds: rows of figures for the dashboard. Pure, and bounded: a
 //! row is four bytes a step, and those of workers that are gone go too.
 
+use crate::fleet::figures::AppPoint;
 use front::roster::Slot;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,16 +9,6 @@ use std::collections::{BTreeMap, VecDeque};
 /// Seconds of one step, and steps that are kept.
 pub(super) const STEP_S: u64 = 10;
 const STEPS_MAX: usize = 360;
-
-/// Figures of one app.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct AppPoint {
-    pub requests_per_s: f64,
-    /// None: no answers.
-    pub p50_ms: Option<f64>,
-    pub p99_ms: Option<f64>,
-    pub errors_per_s: f64,
-}
 
 /// Figures of one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

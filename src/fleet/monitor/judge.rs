@@ -1,8 +1,9 @@
 //! From what the monitor sees to alarms: gathers the facts for the rules, and tells the log and the
 //! supervisor what was raised and cleared. Runs on the monitor's thread, after each look.
 
-use super::{Figures, Looks, Views};
+use super::{Looks, Views};
 use crate::fleet::alarms::{self, Alarm, Facts, WorkerFacts};
+use crate::fleet::figures::Figures;
 use crate::fleet::status::WorkerStatus;
 use front::sys::{disk, procfs};
 use log::{info, warn};

@@ -1,7 +1,7 @@
 //! How fast answers came over the last seconds, from what is counted of them. Pure, except that it
 //! reads the counters and the clock. Used by the monitor's thread.
 
-use super::AppPoint;
+use crate::fleet::figures::AppPoint;
 use front::gauges::answers::{Answers, Counts};
 use std::collections::VecDeque;
 use std::time::Instant;

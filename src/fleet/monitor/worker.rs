@@ -2,7 +2,7 @@
 //! before. Used by the monitor's thread.
 
 use super::speed::Speed;
-use super::{AppPoint, Sample};
+use crate::fleet::figures::{AppPoint, Sample};
 use crate::fleet::status::WorkerStatus;
 use front::gauges::WorkerGauges;
 use front::roster::Slot;

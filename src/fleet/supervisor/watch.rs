@@ -1,30 +1,26 @@
 //! What the supervisor does about what the monitor sees: a worker that hangs is looked into and
 //! killed, one that holds too much memory is replaced. Runs on the supervisor thread, once a second;
-//! whether a worker hangs is judged in `hang`.
+//! whether a worker hangs is judged in `fleet::hang`.
 //!
 //! ```text
 //! hung -> [autopsy, in a thread of its own] -> killed, and the next life begins as after a crash
 //!            \-> it is heard again meanwhile: nothing has happened
 //! ```
 
-mod hang;
-
-pub use hang::{Cause, Vigil};
-
 use crate::fleet::autopsy::{self, Case, Finding};
+use crate::fleet::figures::Sample;
+use crate::fleet::hang::{Cause, Signs, Verdict, Vigil};
 use crate::fleet::logs::Tail;
-use crate::fleet::monitor::{Look, Sample};
-use crate::fleet::place::Place;
+use crate::fleet::monitor::Look;
+use crate::fleet::place::{Knock, Place, Suspicion};
 use crate::fleet::probe::Probe;
 use crate::fleet::status::Open;
 use crate::fleet::supervisor::Supervisor;
 use crate::fleet::worker::{Event, State};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use front::sys::clock::monotonic_ms;
-use hang::{Signs, Verdict};
 use log::{info, warn};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -37,27 +33,6 @@ const KNOCK_TIME: Duration = Duration::from_secs(5);
 
 /// A worker may hold too much memory for a moment.
 const OVER_TIME: Duration = Duration::from_secs(3);
-
-/// A worker that is taken for hung, and what is being done about it.
-pub struct Suspicion {
-    cause: Cause,
-    since: Instant,
-    /// For the last lines of its stderr.
-    words: Sender<Vec<String>>,
-    file: Option<PathBuf>,
-}
-
-impl Suspicion {
-    pub fn into_file(self) -> Option<PathBuf> {
-        self.file
-    }
-}
-
-/// A connection that a worker has still to take.
-pub struct Knock {
-    probe: Probe,
-    since: Instant,
-}
 
 /// The way from autopsies to the supervisor.
 pub struct Autopsies {

@@ -1,8 +1,9 @@
 //! Measures one worker for the policy: what its main thread did since the last look, what the hook
 //! has said, what waits in its socket. Supervisor thread; a look costs one small read of `/proc`.
 
-use super::policy::{Measured, Role, Seen};
 use crate::fleet::place::Place;
+use crate::fleet::scale::Meter;
+use crate::fleet::scale::policy::{Measured, Role, Seen};
 use crate::fleet::status::Open;
 use crate::fleet::worker::State;
 use front::sys::process::Pid;
@@ -13,17 +14,6 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked up which process of a worker is the real one.
 const FAMILY_EVERY: Duration = Duration::from_secs(5);
-
-/// What was read of a worker's main thread.
-#[derive(Clone, Copy, Debug)]
-pub struct Meter {
-    /// The worker's process, and the largest one that it has started, or itself.
-    pid: Pid,
-    main: u32,
-    family_at: Instant,
-    ran_ns: u64,
-    at: Instant,
-}
 
 /// How a worker stands at this moment.
 pub fn see(place: &mut Place, now: Instant) -> Seen {

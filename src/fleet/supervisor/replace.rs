@@ -6,7 +6,7 @@
 //! worker at once must not become an endless row of starts.
 
 use crate::fleet::place::Standing;
-use crate::fleet::reload::{Trial, trial};
+use crate::fleet::reload::steps::{Trial, trial};
 use crate::fleet::supervisor::Supervisor;
 use front::roster::Slot;
 use log::{error, info};

@@ -1,38 +1,12 @@
 //! Scaling by hand: somebody says how many workers an app is to have, until a reload. What is asked
 //! for is only noted here; the next look does it. Runs on the supervisor thread.
 
-use super::policy::Limits;
-use crate::fleet::place::App;
+use crate::fleet::app::App;
+use crate::fleet::scale::policy::Limits;
+use crate::fleet::scale::{Aim, ScaleOrder, Target};
 use crate::fleet::supervisor::Supervisor;
-use crossbeam_channel::Sender;
 use log::info;
 use std::time::Instant;
-
-/// How many workers somebody asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    Exactly(u32),
-    /// So many more or fewer than there are.
-    By(i64),
-    /// As the configuration says.
-    Auto,
-}
-
-/// `sidekeeper scale`.
-#[derive(Debug)]
-pub struct ScaleOrder {
-    pub app: String,
-    pub target: Target,
-    /// What is aimed at from now on, or why that cannot be.
-    pub answer: Sender<Result<Aim, String>>,
-}
-
-/// What an app's workers are to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aim {
-    Fixed(u32),
-    Between(u32, u32),
-}
 
 impl Supervisor {
     /// By hand.
