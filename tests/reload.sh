@@ -47,12 +47,16 @@ for _ in 1 2 3 4 5 6; do serves /version two; done
 wait_for "the old workers to leave" 20 none_of "$before"
 workers_are main 3
 
-step "SIGHUP is the same"
+step "SIGHUP is the same, and options that wait for the next start are named"
 before=$(worker_pids main)
 configure "$(app_json main / 4 '{"VERSION": "three"}')"
+sed -i '$s/}$/, "threads": 7, "head_timeout": 3, "log_format": "prefixed"}/' "$TMP/apps.json"
 mark=$(log_mark)
 kill -HUP "$SK_PID"
 wait_for "the end of the reload" 30 eval 'log_since "$mark" | grep -q "reload: done"'
+said=$(log_since "$mark")
+has "$said" "\`threads\` has changed" "\`head_timeout\` has changed"
+lacks "$said" "\`listen\`" "\`log_format\`"
 serves /version three
 wait_for "the old workers to leave" 20 none_of "$before"
 workers_are main 4

@@ -33,6 +33,18 @@ impl OptionItem {
     }
 }
 
+/// They say something about apps, so a reload follows them.
+const FOLLOWED_BY_RELOADS: [&str; 8] = [
+    "apps",
+    "config",
+    "env",
+    "workers",
+    "log_output",
+    "log_dir",
+    "log_format",
+    "log_date_format",
+];
+
 macro_rules! options {
     ($(
         [$group:literal]
@@ -63,6 +75,15 @@ macro_rules! options {
             /// Each option from here, or else from `lesser`: the command line beats the file.
             pub fn or(self, lesser: Options) -> Options {
                 Options { $($( $key: options!(@or $kind, self.$key, lesser.$key), )*)* }
+            }
+
+            /// The keys that say something else in `other`, which was read later, and that nobody follows
+            /// before the next start.
+            pub fn wait_for_a_start(&self, other: &Options) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                $($( if self.$key != other.$key { keys.push(stringify!($key)); } )*)*
+                keys.retain(|key| !FOLLOWED_BY_RELOADS.contains(key));
+                keys
             }
         }
     };
@@ -244,6 +265,18 @@ pub fn with_defaults(given: Options) -> Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_reload_does_not_follow_is_known() {
+        let read = |words: &[&str]| parse(words).expect("good options");
+        let first = read(&["--threads", "2", "--listen", "127.0.0.1:1", "--workers", "2"]);
+        let later = read(&["--threads", "3", "--listen", "127.0.0.1:2", "--workers", "3"]);
+        assert_eq!(first.wait_for_a_start(&later), ["listen", "threads"]);
+        assert_eq!(first.wait_for_a_start(&first.clone()), [""; 0]);
+        for key in FOLLOWED_BY_RELOADS {
+            assert!(by_key(key).is_some(), "{key}");
+        }
+    }
 
     #[test]
     fn a_value_that_cannot_be_read_is_refused_plainly() {

@@ -44,6 +44,8 @@ pub struct AccessPlan {
 /// Everything that `run` needs.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// What all of it was made from, defaults and all.
+    pub options: Options,
     pub apps: Vec<AppSpec>,
     pub left_out: Vec<LeftOut>,
     pub warnings: Vec<String>,
@@ -295,6 +297,7 @@ fn finish(
     let workers_max = workers_max(&options, machine, &apps)?;
     let listen = serving::listen(&options, &machine.passed, &machine.accounts)?;
     Ok(Plan {
+        options: options.clone(),
         apps,
         left_out,
         warnings,

@@ -458,6 +458,9 @@ impl Reloads {
         for warning in &next.warnings {
             warn!("{warning}");
         }
+        for key in first.options.wait_for_a_start(&next.options) {
+            warn!("reload: `{key}` has changed, and stays as it was until the next start");
+        }
         for left in &next.left_out {
             warn!("left out {}: {}", left.name, left.reason);
         }
