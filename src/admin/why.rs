@@ -8,7 +8,7 @@ use crate::admin::requests;
 use crate::admin::{humane, names};
 use crate::fleet::status::{Condition, WorkerStatus};
 use front::http::id::looks_like_one;
-use front::roster::traffic::{Progress, RECENT_MAX, Request};
+use front::roster::traffic::{Progress, Request};
 use front::roster::{App, Policy};
 use front::route::{Known, Sessions, balance};
 use front::sys::clock::monotonic_ms;
@@ -39,8 +39,8 @@ pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refu
     }
     Err(Refusal::failed(if looks_like_one(asked) {
         format!(
-            "the request `{asked}` is neither under way nor among the last {RECENT_MAX} of a thread, nor \
-             among the last {RECENT_MAX} that went wrong there; look for it in the access log"
+            "the request `{asked}` is neither under way nor among the last few hundred of a thread, nor \
+             among the last hundred that went wrong there; look for it in the access log"
         )
     } else {
         format!(

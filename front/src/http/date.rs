@@ -52,7 +52,9 @@ impl Date {
     }
 
     pub(super) fn push_field(&self, out: &mut Vec<u8>) {
-        super::field::push_field(out, b"Date", &self.0);
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(&self.0);
+        out.extend_from_slice(b"\r\n");
     }
 }
 

@@ -4,6 +4,10 @@
 //! decides what happens to a field; that is `hop`, `request` and `response`.
 
 use super::head::FIELDS_MAX;
+use httparse::Header;
+use std::ops::Range;
+
+pub use crate::sys::append::append as push;
 
 /// What a field name means to this proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,33 +38,59 @@ pub enum Known {
 
 /// The meaning of a field name.
 pub fn known(name: &[u8]) -> Known {
-    let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
     match name.len() {
-        2 if is("te") => Known::Hop,
-        3 if is("via") => Known::Via,
-        4 if is("host") => Known::Host,
-        4 if is("date") => Known::Date,
-        6 if is("expect") => Known::Expect,
-        6 if is("accept") => Known::Accept,
-        7 if is("upgrade") => Known::Upgrade,
-        7 if is("referer") => Known::Referer,
+        2 if is(name, b"te") => Known::Hop,
+        3 if is(name, b"via") => Known::Via,
+        4 if is(name, b"host") => Known::Host,
+        4 if is(name, b"date") => Known::Date,
+        6 if is(name, b"expect") => Known::Expect,
+        6 if is(name, b"accept") => Known::Accept,
+        7 if is(name, b"upgrade") => Known::Upgrade,
+        7 if is(name, b"referer") => Known::Referer,
         // All trailers are discarded on the way (see `framing`), so announcing them is too.
-        7 if is("trailer") => Known::Hop,
-        9 if is("forwarded") => Known::Ours,
-        10 if is("connection") => Known::Connection,
-        10 if is("keep-alive") => Known::Hop,
-        10 if is("user-agent") => Known::UserAgent,
-        12 if is("max-forwards") => Known::MaxForwards,
-        14 if is("content-length") => Known::ContentLength,
+        7 if is(name, b"trailer") => Known::Hop,
+        9 if is(name, b"forwarded") => Known::Ours,
+        10 if is(name, b"connection") => Known::Connection,
+        10 if is(name, b"keep-alive") => Known::Hop,
+        10 if is(name, b"user-agent") => Known::UserAgent,
+        12 if is(name, b"max-forwards") => Known::MaxForwards,
+        14 if is(name, b"content-length") => Known::ContentLength,
         // RFC 7540 3.2.1: belongs to an h2c upgrade, which is never passed on.
-        14 if is("http2-settings") => Known::Hop,
-        16 if is("proxy-connection") => Known::Hop,
-        17 if is("transfer-encoding") => Known::TransferEncoding,
+        14 if is(name, b"http2-settings") => Known::Hop,
+        16 if is(name, b"proxy-connection") => Known::Hop,
+        17 if is(name, b"transfer-encoding") => Known::TransferEncoding,
         // RFC 9110 11.7: for the next hop alone; a worker is not a proxy and asks for none.
-        18 if is("proxy-authenticate") => Known::Hop,
-        19 if is("proxy-authorization") => Known::Hop,
-        25 if is("proxy-authentication-info") => Known::Hop,
+        18 if is(name, b"proxy-authenticate") => Known::Hop,
+        19 if is(name, b"proxy-authorization") => Known::Hop,
+        25 if is(name, b"proxy-authentication-info") => Known::Hop,
         _ => between_hops(name),
+    }
+}
+
+/// Whether a name of this length is this text, in any case. Every field of every head is asked, so
+/// words are compared, of which the last one overlaps the one before.
+#[inline(always)]
+fn is<const N: usize>(name: &[u8], text: &[u8; N]) -> bool {
+    match N {
+        8..=24 => {
+            same::<8>(name, text, 0)
+                && same::<8>(name, text, N.saturating_sub(8))
+                && (N <= 16 || same::<8>(name, text, 8))
+        }
+        4..=7 => same::<4>(name, text, 0) && same::<4>(name, text, N.saturating_sub(4)),
+        _ => name.eq_ignore_ascii_case(text),
+    }
+}
+
+#[inline(always)]
+fn same<const WORD: usize>(name: &[u8], text: &[u8], at: usize) -> bool {
+    // Makes a capital letter a small one and leaves digits and hyphens as they are. What else it
+    // would turn into one of them is a control byte, which no name has.
+    const CASE: u8 = 0x20;
+    let word = |of: &[u8]| of.get(at..).and_then(<[u8]>::first_chunk::<WORD>).copied();
+    match (word(name), word(text)) {
+        (Some(name), Some(text)) => name.map(|byte| byte | CASE) == text,
+        (_, _) => false,
     }
 }
 
@@ -201,40 +231,45 @@ pub fn push_hex(out: &mut Vec<u8>, mut number: u64) {
     push(out, digits.get(digits.len() - used..).unwrap_or_default());
 }
 
-/// Longer ones are worth the call.
-const SHORT_BYTES_MAX: usize = 256;
-
-/// Appends a piece of a head. musl's memcpy takes longer to begin than such a piece takes to
-/// move, and a head has dozens: a copy of known length needs no call.
-pub fn push(out: &mut Vec<u8>, piece: &[u8]) {
-    if piece.len() > SHORT_BYTES_MAX {
-        return out.extend_from_slice(piece);
-    }
-    out.reserve(piece.len());
-    let mut rest = piece;
-    while let Some((sixteen, behind)) = rest.split_first_chunk::<16>() {
-        out.extend_from_slice(sixteen);
-        rest = behind;
-    }
-    if let Some((eight, behind)) = rest.split_first_chunk::<8>() {
-        out.extend_from_slice(eight);
-        rest = behind;
-    }
-    if let Some((four, behind)) = rest.split_first_chunk::<4>() {
-        out.extend_from_slice(four);
-        rest = behind;
-    }
-    for byte in rest {
-        out.push(*byte);
-    }
-}
-
 /// Writes one field line.
 pub fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     push(out, name);
     out.extend_from_slice(b": ");
     push(out, value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the field lines of `head` that are not withheld, in their order. What lies there as it
+/// would be written is copied in one piece, mostly several lines of it.
+pub fn push_fields(out: &mut Vec<u8>, head: &[u8], fields: &[Header<'_>], withheld: &FieldSet) {
+    let mut run = 0..0;
+    let kept = fields.iter().enumerate();
+    for (_, field) in kept.filter(|(index, _)| !withheld.contains(*index)) {
+        match as_written(head, field) {
+            Some(line) if line.start == run.end => run.end = line.end,
+            Some(line) => {
+                push(out, head.get(run).unwrap_or_default());
+                run = line;
+            }
+            None => {
+                push(out, head.get(run).unwrap_or_default());
+                run = 0..0;
+                push_field(out, field.name.as_bytes(), trim(field.value));
+            }
+        }
+    }
+    push(out, head.get(run).unwrap_or_default());
+}
+
+/// Where in `head` a field's line stands exactly as [`push_field`] would write it.
+fn as_written(head: &[u8], field: &Header<'_>) -> Option<Range<usize>> {
+    let place = |of: *const u8| of.addr().wrapping_sub(head.as_ptr().addr());
+    let start = place(field.name.as_ptr());
+    let colon = start.wrapping_add(field.name.len());
+    let value = place(field.value.as_ptr());
+    let end = value.wrapping_add(field.value.len());
+    let between = head.get(colon..value)? == b": " && head.get(end..)?.starts_with(b"\r\n");
+    (between && trim(field.value).len() == field.value.len()).then_some(start..end + 2)
 }
 
 #[cfg(test)]

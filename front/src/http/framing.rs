@@ -349,6 +349,11 @@ pub fn transfer(
     input: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<usize, Malformed> {
+    // Most bodies have a length, on both sides.
+    if let Some(used) = verbatim(decoder, to, input) {
+        push(out, input.get(..used).unwrap_or_default());
+        return Ok(used);
+    }
     if decoder.is_done() {
         return Ok(0);
     }

@@ -58,7 +58,7 @@ impl Version {
     }
 
     /// As `Via` names the protocol a message came by (RFC 9110 7.6.3), in the field we add.
-    pub(super) fn via(self) -> &'static [u8] {
+    pub(super) fn via(self) -> &'static [u8; 21] {
         match self {
             Version::Http10 => b"Via: 1.0 sidekeeper\r\n",
             Version::Http11 => b"Via: 1.1 sidekeeper\r\n",

@@ -1,11 +1,19 @@
 //! The syntax of `Host` and of an authority: `uri-host [ ":" port ]`, RFC 9110 7.2 and RFC 3986
 //! 3.2.2. Nothing here knows which hosts are served.
 
+use super::field::decimal;
 use std::net::Ipv6Addr;
 
 /// Whether this names a host. An empty one is refused (RFC 9110 4.2.1), user information too
 /// (4.2.4), and a port that no socket can have.
 pub fn is_host(text: &str) -> bool {
+    // Mostly it is a plain name, with a port or without.
+    let plain = text.bytes().position(|byte| !PLAIN[usize::from(byte)]);
+    match plain.map(|end| text.as_bytes().split_at(end)) {
+        None => return !text.is_empty(),
+        Some(([_, ..], [b':', port @ ..])) => return is_port(port),
+        Some(_) => {}
+    }
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((address, "")) => (address, None),
@@ -26,15 +34,27 @@ pub fn is_host(text: &str) -> bool {
     } else {
         is_name(name.as_bytes())
     };
-    host && port.is_none_or(is_port)
+    host && port.is_none_or(|port| is_port(port.as_bytes()))
 }
 
 /// RFC 3986 `port = *DIGIT`: it may be empty.
-fn is_port(port: &str) -> bool {
+fn is_port(port: &[u8]) -> bool {
     port.len() <= 5
-        && port.bytes().all(|byte| byte.is_ascii_digit())
-        && (port.is_empty() || port.parse::<u16>().is_ok())
+        && (port.is_empty() || decimal(port).is_some_and(|port| port <= u64::from(u16::MAX)))
 }
+
+/// What a `reg-name` has besides what is percent-encoded.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8,
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$'
+            | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=');
+        byte += 1;
+    }
+    table
+};
 
 /// RFC 3986 `reg-name`, without the comma: two `Host` fields that someone has merged into a list
 /// must not look like one name.
@@ -48,11 +68,7 @@ fn is_name(mut name: &[u8]) -> bool {
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 rest
             }
-            [byte, rest @ ..]
-                if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) =>
-            {
-                rest
-            }
+            [byte, rest @ ..] if PLAIN[usize::from(*byte)] => rest,
             [_, ..] => return false,
         };
     }

@@ -10,7 +10,7 @@ use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
 use super::hop::{Hop, each};
 use super::host::is_host;
 use super::refusal::Refusal;
-use super::scan::{Broken, scan};
+use super::scan::{Broken, read_by_httparse, scan};
 use super::target;
 use httparse::Header;
 
@@ -90,6 +90,7 @@ pub struct Request<'f, 'b> {
     /// with `reply::write_final_recipient`.
     pub ends_here: bool,
     pub said: Said<'b>,
+    head: &'b [u8],
     fields: &'f [Header<'b>],
     withheld: FieldSet,
     /// What is left of `Max-Forwards` for the worker.
@@ -123,7 +124,19 @@ pub fn read_request<'f, 'b>(
         [b'\r', b'\n', head @ ..] => (2, head),
         head => (0, head),
     };
-    let found = match scan(head, limits) {
+    let storage = storage
+        .get_mut(..limits.head_fields_max.min(FIELDS_MAX))
+        .unwrap_or_default();
+    let mut parsed = httparse::Request::new(&mut []);
+    let outcome = parsed.parse_with_uninit_headers(head, storage);
+    let read = match (outcome, parsed.method) {
+        // It skips any number of empty lines.
+        (Ok(httparse::Status::Complete(len)), Some(method)) if method.as_ptr() == head.as_ptr() => {
+            read_by_httparse(head, len, parsed.headers, limits)
+        }
+        (Ok(_) | Err(_), _) => None,
+    };
+    let found = match read.map_or_else(|| scan(head, limits), Ok) {
         Ok(found) => found,
         // A start line that fills the head is better described by its own limit.
         Err(Broken::TooLarge) => {
@@ -146,18 +159,13 @@ pub fn read_request<'f, 'b>(
         return Ok(None);
     };
     let line = head.get(..start_line).unwrap_or_default();
-    let head = head.get(..len).unwrap_or_default();
-    let storage = storage
-        .get_mut(..limits.head_fields_max.min(FIELDS_MAX))
-        .unwrap_or_default();
-    let mut parsed = httparse::Request::new(&mut []);
-    let outcome = parsed.parse_with_uninit_headers(head, storage);
     let (method, version, target) = read_line(line, &parsed, outcome, limits)?;
     if outcome != Ok(httparse::Status::Complete(len)) {
         return Err(Refusal::FieldSyntax);
     }
     let fields: &'f [Header<'b>] = parsed.headers;
-    decide(skipped + len, method, version, target, fields).map(Some)
+    let head = bytes.get(..skipped + len).unwrap_or_default();
+    decide(head, method, version, target, fields).map(Some)
 }
 
 /// An unfinished start line that can only become too long.
@@ -240,7 +248,7 @@ fn version_refusal(line: &[u8]) -> Refusal {
 
 /// Judges the fields, in one pass.
 fn decide<'f, 'b>(
-    len: usize,
+    head: &'b [u8],
     method: Method<'b>,
     version: Version,
     target: target::Target<'b>,
@@ -328,7 +336,8 @@ fn decide<'f, 'b>(
         && hop.websocket
         && !hop.websocket_withheld;
     Ok(Request {
-        len,
+        len: head.len(),
+        head,
         method,
         version,
         path: target.path,

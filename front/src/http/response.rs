@@ -5,11 +5,11 @@
 //! decides what a close of the worker's connection means; a body is moved with `framing`.
 
 use super::date::Date;
-use super::field::{FieldSet, Known, push, push_decimal, trim};
+use super::field::{FieldSet, Known, push, push_fields, trim};
 use super::framing::{Framing, push_content_length};
 use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
 use super::hop::{Hop, HopFault, each};
-use super::scan::{Broken, scan};
+use super::scan::{Broken, read_by_httparse, scan};
 use httparse::Header;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,7 @@ pub struct Response<'f, 'b> {
     /// The worker's connection may be used again after this response.
     pub persistent: bool,
     reason: &'b str,
+    head: &'b [u8],
     fields: &'f [Header<'b>],
     withheld: FieldSet,
     /// Of HEAD and 304: what a GET would have had (RFC 9110 8.6).
@@ -139,20 +140,23 @@ pub fn read_response<'f, 'b>(
     {
         return Err(Fault::StatusLine);
     }
-    let found = scan(bytes, limits)?;
-    let Some(len) = found.len else {
-        return Ok(None);
-    };
-    let head = bytes.get(..len).unwrap_or_default();
     let storage = storage
         .get_mut(..limits.head_fields_max.min(FIELDS_MAX))
         .unwrap_or_default();
     let mut parsed = httparse::Response::new(&mut []);
     let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut parsed,
-        head,
+        bytes,
         storage,
     );
+    let read = match outcome {
+        Ok(httparse::Status::Complete(len)) => read_by_httparse(bytes, len, parsed.headers, limits),
+        Ok(httparse::Status::Partial) | Err(_) => None,
+    };
+    let found = read.map_or_else(|| scan(bytes, limits), Ok)?;
+    let Some(len) = found.len else {
+        return Ok(None);
+    };
     let (Some(version), Some(status), Some(reason)) = (
         Version::from_minor(parsed.version),
         parsed.code,
@@ -167,12 +171,13 @@ pub fn read_response<'f, 'b>(
         return Err(Fault::FieldSyntax);
     }
     let fields: &'f [Header<'b>] = parsed.headers;
-    decide((len, version, status, reason), fields, asked).map(Some)
+    let head = bytes.get(..len).unwrap_or_default();
+    decide((head, version, status, reason), fields, asked).map(Some)
 }
 
 /// Judges the fields, in one pass.
 fn decide<'f, 'b>(
-    (len, version, status, reason): (usize, Version, u16, &'b str),
+    (head, version, status, reason): (&'b [u8], Version, u16, &'b str),
     fields: &'f [Header<'b>],
     asked: Asked,
 ) -> Result<Response<'f, 'b>, Fault> {
@@ -230,7 +235,8 @@ fn decide<'f, 'b>(
     // A worker that announces a body where none can be may send it too.
     let confused = unframed && (hop.chunked || hop.length.is_some_and(|length| length > 0));
     Ok(Response {
-        len,
+        len: head.len(),
+        head,
         version,
         status,
         framing,
@@ -306,15 +312,11 @@ impl<'b> Response<'_, 'b> {
         }
         // RFC 9112 2.3: our version, even to a client of an older one (RFC 9110 6.2).
         out.extend_from_slice(b"HTTP/1.1 ");
-        push_decimal(out, u64::from(self.status));
-        out.push(b' ');
+        let digit = |place: u16| b'0' + (self.status / place % 10) as u8;
+        out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
         push(out, self.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
-        for (index, (name, value)) in self.fields().enumerate() {
-            if !self.withheld.contains(index) {
-                super::field::push_field(out, name.as_bytes(), value);
-            }
-        }
+        push_fields(out, self.head, self.fields, &self.withheld);
         match (self.encoding(delivery.version), self.shown_length) {
             (Framing::Empty, Some(length)) => push_content_length(out, length),
             (encoding, _) => encoding.push_field(out),
@@ -322,7 +324,7 @@ impl<'b> Response<'_, 'b> {
         if let (Some(date), false, true) = (delivery.date, self.has_date, self.status >= 200) {
             date.push_field(out);
         }
-        push(out, self.version.via());
+        out.extend_from_slice(self.version.via());
         self.write_connection(out, delivery);
         out.extend_from_slice(b"\r\n");
     }

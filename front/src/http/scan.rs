@@ -5,7 +5,9 @@
 //! finds the end; only a head without such surprises reaches httparse. An incomplete head is
 //! scanned again when more bytes arrive, which `head_bytes_max` bounds.
 
+use super::field::trim;
 use super::head::{FIELDS_MAX, HeadLimits};
+use httparse::Header;
 
 /// Why a head cannot be read as lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +31,40 @@ pub struct Scan {
     pub start_line: Option<usize>,
     /// Bytes of the head with its blank line, once it is complete.
     pub len: Option<usize>,
+}
+
+/// What [`scan`] would find out about the head of `len` bytes that httparse has read, told by where its
+/// names and values lie: httparse has looked at all bytes but those between the lines, the one place in
+/// which it is more lenient. None: something is unusual, so `scan` has to look.
+pub fn read_by_httparse(
+    bytes: &[u8],
+    len: usize,
+    fields: &[Header<'_>],
+    limits: &HeadLimits,
+) -> Option<Scan> {
+    let place = |of: *const u8| of.addr().wrapping_sub(bytes.as_ptr().addr());
+    let mut line = len.checked_sub(2)?;
+    if len > limits.head_bytes_max || bytes.get(line..len) != Some(b"\r\n") {
+        return None;
+    }
+    for field in fields.iter().rev() {
+        let behind = place(field.value.as_ptr()).wrapping_add(field.value.len());
+        match bytes.get(behind..line) {
+            Some(b"\r\n") => {}
+            Some([blanks @ .., b'\r', b'\n']) if trim(blanks).is_empty() => {}
+            Some(_) | None => return None,
+        }
+        line = place(field.name.as_ptr());
+    }
+    if bytes.get(..line)?.last_chunk() != Some(b"\r\n") {
+        return None;
+    }
+    let found = Scan {
+        start_line: Some(line),
+        len: Some(len),
+    };
+    debug_assert_eq!(scan(bytes, limits), Ok(found));
+    Some(found)
 }
 
 /// Checks the lines of a head that begins at the first of `bytes`.

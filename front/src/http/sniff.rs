@@ -13,6 +13,11 @@ const SID_BYTES_MAX: usize = 128;
 /// which leaves that out, and goes to the usual path with a transport.
 #[inline]
 pub fn is_engine_request(request: &Request) -> bool {
+    // Most requests have no query.
+    request.query.is_some() && speaks_engine_io(request)
+}
+
+fn speaks_engine_io(request: &Request) -> bool {
     request.query_value("EIO").is_some()
         || (request.path.ends_with("/socket.io/") && request.query_value("transport").is_some())
 }
@@ -30,8 +35,10 @@ pub fn sockjs_session(path: &str) -> Option<&str> {
         "jsonp",
         "jsonp_send",
     ];
-    let (session, transport) = path.rsplit_once('/')?;
-    if !TRANSPORTS.contains(&transport) {
+    // By bytes, and shown out early: this runs at each request.
+    let slash = path.bytes().rposition(|byte| byte == b'/')?;
+    let (session, transport) = (path.get(..slash)?, path.get(slash + 1..)?);
+    if session.is_empty() || !TRANSPORTS.contains(&transport) {
         return None;
     }
     let (rest, id) = session.rsplit_once('/')?;

@@ -56,7 +56,9 @@ fn after_scheme(text: &str) -> Option<&str> {
 
 #[inline]
 fn split_query(text: &str) -> (&str, Option<&str>) {
-    match text.split_once('?') {
+    // By bytes: looking for a char costs several times as much, and this runs at each request.
+    let mark = text.bytes().position(|byte| byte == b'?');
+    match mark.and_then(|mark| Some((text.get(..mark)?, text.get(mark + 1..)?))) {
         Some((path, query)) => (path, Some(query)),
         None => (text, None),
     }
@@ -70,12 +72,20 @@ fn allowed(path: &str, query: Option<&str>) -> bool {
 
 /// RFC 3986 3.3. A percent sign must begin an octet: `%zz` is decoded differently by everyone.
 fn is_path(path: &[u8]) -> bool {
-    path.first() == Some(&b'/')
-        && path.iter().enumerate().all(|(at, byte)| match byte {
-            b'%' => matches!(path.get(at + 1..at + 3),
-                Some([high, low]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()),
-            byte => class(*byte) & PATH != 0,
-        })
+    let mut rest = match path {
+        [b'/', rest @ ..] => rest,
+        [..] => return false,
+    };
+    loop {
+        rest = match rest {
+            [] => return true,
+            [byte, rest @ ..] if class(*byte) & PATH != 0 => rest,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest
+            }
+            [_, ..] => return false,
+        };
+    }
 }
 
 const PATH: u8 = 1;

@@ -99,6 +99,11 @@ impl Client {
         epoll.modify(self.socket.as_fd(), self.token, Interest::READ_WRITE)
     }
 
+    /// Something did not fit: [`Client::watch_room`] has to be called.
+    pub fn lacks_room(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// Takes an event over.
     pub fn note(&mut self, event: Event, now_ms: u64) {
         self.intake.note(event);

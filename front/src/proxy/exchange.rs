@@ -199,39 +199,72 @@ impl Exchange {
         request: &Request<'_, '_>,
         last: Option<CloseReason>,
     ) {
-        let (mut kept, mut partial) = (
-            std::mem::take(&mut self.kept),
-            std::mem::take(&mut self.partial),
-        );
-        let record = std::mem::take(&mut self.record);
-        kept.clear();
-        partial.clear();
-        *self = Exchange {
-            from: forwarded::client_side(&ctx.settings.trusted_proxies, peer, request),
-            record,
-            asked: Asked {
-                head: matches!(request.method, Method::Head),
-                upgrade: request.websocket,
-            },
-            last: last.or((!request.persistent).then_some(CloseReason::ClientAsked)),
-            upload: match request.framing {
-                Framing::Empty | Framing::Length(0) => Upload::Done,
-                Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Upload::Body {
-                    decoder: Decoder::new(request.framing),
-                    to: request.framing,
-                    taken: 0,
-                    held_back: request.expects_continue,
-                },
-            },
-            lesson: Lesson::of(request),
-            get: matches!(request.method, Method::Get),
-            answer_timeout: ctx.settings.answer_timeout,
-            body_bytes_max: ctx.settings.body_bytes_max,
-            progress_ms: ctx.now_ms,
+        // Field by field, so that nothing is moved but what changes; and all of them, which the
+        // pattern sees to. What has begun is cleared by `Record::begin`.
+        let Exchange {
+            from,
+            record: _,
+            asked,
+            last: ends,
+            upload,
+            answer,
+            upstream,
+            bound,
+            get,
+            affinity,
+            affine,
+            looks,
+            farewell,
+            repeatable,
             kept,
+            waiting,
+            queued,
             partial,
-            ..Exchange::default()
+            interim_heads,
+            lesson,
+            hand_off,
+            reusable,
+            slow,
+            answer_timeout,
+            body_bytes_max,
+            progress_ms,
+        } = self;
+        *from = forwarded::client_side(&ctx.settings.trusted_proxies, peer, request);
+        *asked = Asked {
+            head: matches!(request.method, Method::Head),
+            upgrade: request.websocket,
         };
+        *ends = last.or((!request.persistent).then_some(CloseReason::ClientAsked));
+        *upload = match request.framing {
+            Framing::Empty | Framing::Length(0) => Upload::Done,
+            Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Upload::Body {
+                decoder: Decoder::new(request.framing),
+                to: request.framing,
+                taken: 0,
+                held_back: request.expects_continue,
+            },
+        };
+        *answer = AnswerState::Awaited;
+        *upstream = None;
+        *bound = false;
+        *get = matches!(request.method, Method::Get);
+        *affinity = None;
+        *affine = false;
+        *looks = Looks::UNKNOWN;
+        *farewell = false;
+        *repeatable = false;
+        kept.clear();
+        *waiting = None;
+        *queued = None;
+        partial.clear();
+        *interim_heads = 0;
+        *lesson = Lesson::of(request);
+        *hand_off = None;
+        *reusable = false;
+        *slow = false;
+        *answer_timeout = ctx.settings.answer_timeout;
+        *body_bytes_max = ctx.settings.body_bytes_max;
+        *progress_ms = ctx.now_ms;
     }
 
     /// The connection to its worker.

@@ -258,25 +258,51 @@ impl Record {
         client: Option<SocketAddr>,
         believed: Option<&[u8]>,
     ) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        *self = Record {
+        // All fields, which the pattern sees to, without a move of the whole.
+        let Record {
+            id,
             text,
-            client,
-            began_us: now_us,
-            ..Record::default()
-        };
+            ends,
+            client: asks,
+            version,
+            local,
+            app,
+            slot,
+            why,
+            began_us,
+            sent_us,
+            connect_us,
+            first_us,
+            bytes_in,
+            bytes_out,
+            head_out,
+            status,
+            end,
+        } = self;
+        text.clear();
         match believed {
             Some(foreign) => {
-                self.id = ids.run.foreign(foreign);
-                self.add(ID, foreign, usize::MAX);
+                *id = ids.run.foreign(foreign);
+                push(text, foreign);
             }
             None => {
-                self.id = ids.counter.draw();
-                self.add(ID, &ids.run.text(self.id), usize::MAX);
+                *id = ids.counter.draw();
+                text.extend_from_slice(&ids.run.text(*id));
             }
         }
-        self.ends = [self.ends[ID]; PIECES];
+        *ends = [text.len() as u32; PIECES];
+        *asks = client;
+        *version = Version::Http11;
+        *local = false;
+        *app = None;
+        *slot = None;
+        *why = "";
+        *began_us = now_us;
+        for number in [sent_us, connect_us, first_us, bytes_in, bytes_out, head_out] {
+            *number = 0;
+        }
+        *status = 0;
+        *end = End::Open;
     }
 
     fn add(&mut self, piece: usize, text: &[u8], bytes_max: usize) {
@@ -312,6 +338,12 @@ impl Record {
     /// The id's text: ours, or the client's if it is believed.
     pub fn id_text(&self) -> &[u8] {
         self.piece(ID)
+    }
+
+    /// Method and target without a blank between them, as they are kept.
+    pub fn line(&self) -> &[u8] {
+        let [id, target] = [self.ends[ID], self.ends[TARGET]].map(|end| end as usize);
+        self.text.get(id..target).unwrap_or_default()
     }
 
     /// Empty: no request could be read.
@@ -418,6 +450,10 @@ fn cut(text: &[u8], bytes_max: usize) -> &[u8] {
 /// Whether a `Host` can only mean this machine. A page of elsewhere that has its own name lead here
 /// is asked for by that name.
 fn names_this_machine(host: &str) -> bool {
+    // Each request of a client on this machine is asked, and most names are seen through at once.
+    if !matches!(host.as_bytes(), [b'l' | b'L' | b'[' | b'1', ..]) {
+        return false;
+    }
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         Some(_) | None => host,

@@ -7,10 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Requests that have ended and are remembered, on each pool thread: so many of those that went well,
-/// and as many of those that did not.
-pub const RECENT_MAX: usize = 2048;
-
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -40,11 +40,15 @@ pub fn choose(app: &App, client: Option<IpAddr>, failed: &[Slot]) -> Option<usiz
 
 /// The next one in turn; the turn is shared by all pool threads.
 fn round_robin(app: &App, eligible: impl Fn(&Worker) -> bool) -> Option<usize> {
-    let count = app.workers.len();
-    let start = app.turn.fetch_add(1, Relaxed).checked_rem(count)?;
-    (0..count)
-        .map(|step| (start + step) % count)
-        .find(|&index| app.workers.get(index).is_some_and(&eligible))
+    let turn = app.turn.fetch_add(1, Relaxed);
+    let start = match app.workers.len() {
+        0 => return None,
+        1 => 0,
+        count => turn % count,
+    };
+    let (before, from) = app.workers.split_at_checked(start)?;
+    let next = from.iter().position(&eligible).map(|index| start + index);
+    next.or_else(|| before.iter().position(&eligible))
 }
 
 /// The one with the fewest exchanges and tunnels; among equals the next one in turn.

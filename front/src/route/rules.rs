@@ -12,8 +12,10 @@ use std::collections::HashMap;
 pub struct Rules {
     /// For each path prefix: the app of each host, and the app of any host.
     prefixes: HashMap<Box<str>, Hosts>,
-    /// The lengths of the prefixes, longest first, each once.
+    /// The lengths of the prefixes, longest first, each once; without that of the empty one.
     lengths: Vec<usize>,
+    /// Those of the empty prefix, which often is the only one.
+    top: Hosts,
 }
 
 #[derive(Debug, Default)]
@@ -30,14 +32,19 @@ impl Rules {
                 continue;
             };
             let prefix = routes.path.trim_end_matches('/');
-            let hosts = rules.prefixes.entry(prefix.into()).or_default();
+            let hosts = match prefix {
+                "" => &mut rules.top,
+                prefix => {
+                    rules.lengths.push(prefix.len());
+                    rules.prefixes.entry(prefix.into()).or_default()
+                }
+            };
             if routes.hosts.is_empty() {
                 hosts.any.get_or_insert(index);
             }
             for host in &routes.hosts {
                 hosts.named.entry(host.as_str().into()).or_insert(index);
             }
-            rules.lengths.push(prefix.len());
         }
         rules.lengths.sort_unstable_by(|a, b| b.cmp(a));
         rules.lengths.dedup();
@@ -48,25 +55,28 @@ impl Rules {
     pub fn find(&self, host: &str, path: &str) -> Option<usize> {
         for &length in &self.lengths {
             let whole_segments = match path.as_bytes().get(length) {
-                Some(byte) => *byte == b'/' || length == 0,
-                None => path.len() == length || length == 0,
+                Some(byte) => *byte == b'/',
+                None => path.len() == length,
             };
             if !whole_segments {
                 continue;
             }
-            let Some(hosts) = path.get(..length).and_then(|p| self.prefixes.get(p)) else {
-                continue;
-            };
-            let named = if hosts.named.is_empty() {
-                None
-            } else {
-                hosts.named.get(bare_host(host).as_ref()).copied()
-            };
-            if let Some(app) = named.or(hosts.any) {
+            let hosts = path.get(..length).and_then(|p| self.prefixes.get(p));
+            if let Some(app) = hosts.and_then(|hosts| hosts.find(host)) {
                 return Some(app);
             }
         }
-        None
+        self.top.find(host)
+    }
+}
+
+impl Hosts {
+    fn find(&self, host: &str) -> Option<usize> {
+        if self.named.is_empty() {
+            return self.any;
+        }
+        let named = self.named.get(bare_host(host).as_ref());
+        named.copied().or(self.any)
     }
 }
 

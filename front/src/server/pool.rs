@@ -496,6 +496,10 @@ impl PoolThread {
         let ctx = &mut self.ctx;
         let fate = catch_unwind(AssertUnwindSafe(|| act(connection, ctx)));
         let fate = match fate {
+            Ok(Fate::Park) if !connection.client.lacks_room() => {
+                let deadline = connection.deadline_ms(ctx);
+                return self.timers.remind(id, deadline, &mut connection.queued_ms);
+            }
             Ok(Fate::Relay) => return self.relay(id),
             Ok(Fate::HandOff(hand_off)) => return self.hand_off(id, hand_off),
             Ok(fate) => fate,

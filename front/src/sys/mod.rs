@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 pub mod allocations;
+pub mod append;
 pub mod calendar;
 pub mod carried;
 pub mod clock;
