@@ -71,27 +71,27 @@ pub fn known(name: &[u8]) -> Known {
 /// words are compared, of which the last one overlaps the one before.
 #[inline(always)]
 fn is<const N: usize>(name: &[u8], text: &[u8; N]) -> bool {
+    let same = |at: usize| word(name, at).map(|word| word | CASE) == word(text, at);
+    let same_half = |at: usize| half(name, at).map(|half| half | CASE as u32) == half(text, at);
     match N {
-        8..=24 => {
-            same::<8>(name, text, 0)
-                && same::<8>(name, text, N.saturating_sub(8))
-                && (N <= 16 || same::<8>(name, text, 8))
-        }
-        4..=7 => same::<4>(name, text, 0) && same::<4>(name, text, N.saturating_sub(4)),
+        8..=24 => same(0) && same(N.saturating_sub(8)) && (N <= 16 || same(8)),
+        4..=7 => same_half(0) && same_half(N.saturating_sub(4)),
         _ => name.eq_ignore_ascii_case(text),
     }
 }
 
+/// Makes a capital letter a small one and leaves digits and hyphens as they are. What else it would
+/// turn into one of them is a control byte, which no name has.
+const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
+
 #[inline(always)]
-fn same<const WORD: usize>(name: &[u8], text: &[u8], at: usize) -> bool {
-    // Makes a capital letter a small one and leaves digits and hyphens as they are. What else it
-    // would turn into one of them is a control byte, which no name has.
-    const CASE: u8 = 0x20;
-    let word = |of: &[u8]| of.get(at..).and_then(<[u8]>::first_chunk::<WORD>).copied();
-    match (word(name), word(text)) {
-        (Some(name), Some(text)) => name.map(|byte| byte | CASE) == text,
-        (_, _) => false,
-    }
+fn word(text: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(*text.get(at..)?.first_chunk()?))
+}
+
+#[inline(always)]
+fn half(text: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*text.get(at..)?.first_chunk()?))
 }
 
 /// The names by which workers learn of the client and of the request. CGI and WSGI turn `-` and `_`
@@ -196,20 +196,31 @@ pub fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// Writes a number without the formatting machinery, which costs more than the rest of a head.
-#[inline]
 pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0u8; 20];
-    let mut used = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + (number % 10) as u8;
-        used += 1;
-        number /= 10;
+    let mut digits = [[b'0'; 2]; 10];
+    let mut first = digits.len();
+    for pair in digits.iter_mut().rev() {
+        *pair = PAIRS[(number % 100) as usize];
+        number /= 100;
+        first -= 1;
         if number == 0 {
             break;
         }
     }
-    push(out, digits.get(digits.len() - used..).unwrap_or_default());
+    let text = digits.get(first..).unwrap_or_default().as_flattened();
+    push(out, text.strip_prefix(b"0").unwrap_or(text));
 }
+
+/// The numbers below a hundred.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut table = [[0; 2]; 100];
+    let mut number = 0;
+    while number < table.len() {
+        table[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    table
+};
 
 /// Writes a chunk size.
 pub fn push_hex(out: &mut Vec<u8>, mut number: u64) {
@@ -268,8 +279,13 @@ fn as_written(head: &[u8], field: &Header<'_>) -> Option<Range<usize>> {
     let colon = start.wrapping_add(field.name.len());
     let value = place(field.value.as_ptr());
     let end = value.wrapping_add(field.value.len());
-    let between = head.get(colon..value)? == b": " && head.get(end..)?.starts_with(b"\r\n");
-    (between && trim(field.value).len() == field.value.len()).then_some(start..end + 2)
+    // What lies around: the colon with one blank, and the line's end.
+    let (Some(b": "), Some([b'\r', b'\n', ..])) = (head.get(colon..value), head.get(end..)) else {
+        return None;
+    };
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let trimmed = !blank(field.value.first()) && !blank(field.value.last());
+    trimmed.then_some(start..end + 2)
 }
 
 #[cfg(test)]

@@ -138,20 +138,24 @@ impl Recent {
             None => &[],
         };
         let out = ring.place();
-        out.extend_from_slice(&record.id.0.to_le_bytes());
-        out.extend_from_slice(&now_us.to_le_bytes());
-        out.extend_from_slice(&took_us.to_le_bytes());
-        out.extend_from_slice(&record.slot.map_or(NO_SLOT, |slot| slot.0).to_le_bytes());
-        out.extend_from_slice(&app.to_le_bytes());
-        out.extend_from_slice(&record.status.to_le_bytes());
-        out.extend_from_slice(&port.to_le_bytes());
+        let slot = record.slot.map_or(NO_SLOT, |slot| slot.0);
         let lengths = [
             address.len(),
             record.method().len().min(line.len()),
             line.len(),
         ];
         let [address_bytes, method_bytes, line_bytes] = lengths.map(|length| length as u8);
-        out.extend_from_slice(&[why, end, address_bytes, method_bytes, line_bytes]);
+        let mut numbers = [0; NUMBERS_BYTES];
+        numbers[0..8].copy_from_slice(&record.id.0.to_le_bytes());
+        numbers[8..16].copy_from_slice(&now_us.to_le_bytes());
+        numbers[16..24].copy_from_slice(&took_us.to_le_bytes());
+        numbers[24..28].copy_from_slice(&slot.to_le_bytes());
+        numbers[28..30].copy_from_slice(&app.to_le_bytes());
+        numbers[30..32].copy_from_slice(&record.status.to_le_bytes());
+        numbers[32..34].copy_from_slice(&port.to_le_bytes());
+        let bytes = [why, end, address_bytes, method_bytes, line_bytes];
+        numbers[34..].copy_from_slice(&bytes);
+        out.extend_from_slice(&numbers);
         push(out, address);
         push(out, line);
     }

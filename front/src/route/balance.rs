@@ -9,42 +9,43 @@ use std::sync::atomic::Ordering::Relaxed;
 /// are taken only when nothing else is left, one that leaves only then too, and not if a new one can be
 /// had. None: there is no worker to ask.
 pub fn choose(app: &App, client: Option<IpAddr>, failed: &[Slot]) -> Option<usize> {
-    for (availability, skip_failed) in [
-        (Availability::Serving, true),
-        (Availability::Coming, true),
-        (Availability::Serving, false),
-        (Availability::Coming, false),
-        (Availability::Draining, false),
-    ] {
-        if availability == Availability::Draining && app.asleep.is_some() {
-            continue;
-        }
-        let eligible = |w: &Worker| {
-            w.availability == availability && !(skip_failed && failed.contains(&w.slot))
-        };
-        let choice = match app.policy {
-            Policy::RoundRobin => round_robin(app, eligible),
-            Policy::LeastBusy => least_busy(app, eligible),
-            Policy::RandomTwo => random_two(app, eligible),
-            Policy::IpHash => match client {
-                Some(ip) => rendezvous(app, ip, eligible),
-                None => round_robin(app, eligible),
-            },
-        };
-        if choice.is_some() {
-            return choice;
-        }
+    // As it nearly always is.
+    let serving = |w: &Worker| w.availability == Availability::Serving;
+    choose_among(app, client, |w| serving(w) && !failed.contains(&w.slot))
+        .or_else(|| second_best(app, client, failed))
+}
+
+#[cold]
+fn second_best(app: &App, client: Option<IpAddr>, failed: &[Slot]) -> Option<usize> {
+    let coming = |w: &Worker| w.availability == Availability::Coming;
+    let serving = |w: &Worker| w.availability == Availability::Serving;
+    let leaving = |w: &Worker| w.availability == Availability::Draining && app.asleep.is_none();
+    choose_among(app, client, |w| coming(w) && !failed.contains(&w.slot))
+        .or_else(|| choose_among(app, client, serving))
+        .or_else(|| choose_among(app, client, coming))
+        .or_else(|| choose_among(app, client, leaving))
+}
+
+fn choose_among(
+    app: &App,
+    client: Option<IpAddr>,
+    eligible: impl Fn(&Worker) -> bool,
+) -> Option<usize> {
+    match (app.policy, client) {
+        (Policy::IpHash, Some(ip)) => rendezvous(app, ip, eligible),
+        (Policy::RoundRobin, _) | (Policy::IpHash, None) => round_robin(app, eligible),
+        (Policy::LeastBusy, _) => least_busy(app, eligible),
+        (Policy::RandomTwo, _) => random_two(app, eligible),
     }
-    None
 }
 
 /// The next one in turn; the turn is shared by all pool threads.
 fn round_robin(app: &App, eligible: impl Fn(&Worker) -> bool) -> Option<usize> {
-    let turn = app.turn.fetch_add(1, Relaxed);
     let start = match app.workers.len() {
         0 => return None,
+        // Nobody to take turns with, and nothing to share with the other threads.
         1 => 0,
-        count => turn % count,
+        count => app.turn.fetch_add(1, Relaxed) % count,
     };
     let (before, from) = app.workers.split_at_checked(start)?;
     let next = from.iter().position(&eligible).map(|index| start + index);

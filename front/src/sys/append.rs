@@ -4,28 +4,35 @@
 const SHORT_BYTES_MAX: usize = 256;
 
 /// Appends a piece. musl's memcpy takes longer to begin than the pieces of a head take to move,
-/// and a head has dozens: a copy of known length needs no call.
+/// and a head has dozens: a copy of known length needs no call. (Nor may there be a loop, of which the
+/// compiler would make that call again.)
 pub fn append(out: &mut Vec<u8>, piece: &[u8]) {
     let bytes = piece.len();
-    if bytes > SHORT_BYTES_MAX {
-        return out.extend_from_slice(piece);
+    if bytes > SHORT_BYTES_MAX || out.capacity().wrapping_sub(out.len()) < bytes {
+        return extend(out, piece);
     }
-    out.reserve(bytes);
     let before = out.len();
-    // SAFETY: `bytes` can be read at `from`, and after the reservation as many written at `to`. Each
-    // block lies within them: the last one of a size ends where they end, over what the one before
-    // it has written. The two do not overlap, since `out` is borrowed exclusively.
+    // SAFETY: `bytes` can be read at `from`, and as was just seen as many written at `to`. Each block
+    // lies within them: the later ones end where they end, over what the ones before have written.
+    // The two do not overlap, since `out` is borrowed exclusively.
     unsafe {
         let (from, to) = (piece.as_ptr(), out.as_mut_ptr().add(before));
         match bytes {
+            129.. => {
+                block::<128>(from, to, 0);
+                block::<128>(from, to, bytes - 128);
+            }
+            65.. => {
+                block::<64>(from, to, 0);
+                block::<64>(from, to, bytes - 64);
+            }
+            33.. => {
+                block::<32>(from, to, 0);
+                block::<32>(from, to, bytes - 32);
+            }
             16.. => {
-                let last = bytes - 16;
-                let mut at = 0;
-                while at < last {
-                    block::<16>(from, to, at);
-                    at += 16;
-                }
-                block::<16>(from, to, last);
+                block::<16>(from, to, 0);
+                block::<16>(from, to, bytes - 16);
             }
             8.. => {
                 block::<8>(from, to, 0);
@@ -45,6 +52,13 @@ pub fn append(out: &mut Vec<u8>, piece: &[u8]) {
         // All of them are written now.
         out.set_len(before + bytes);
     }
+}
+
+/// Apart, so that what nearly always happens has no call in it.
+#[cold]
+#[inline(never)]
+fn extend(out: &mut Vec<u8>, piece: &[u8]) {
+    out.extend_from_slice(piece);
 }
 
 /// Copies a block of known length.

@@ -4,7 +4,7 @@
 use super::{Exchange, Upload, Waiting, upload};
 use crate::gauges::AppGauges;
 use crate::http::framing::{self, Framing, Malformed};
-use crate::http::head::{Method, Request};
+use crate::http::head::{Method, Request, push};
 use crate::http::sniff;
 use crate::proxy::{Client, Context, Farewell, HandOff, Own, deadline_ms};
 use crate::roster::{Door, Slot};
@@ -179,7 +179,7 @@ impl Exchange {
             });
         }
         if self.kept.is_empty() && (self.repeatable || !connected) {
-            self.kept.extend_from_slice(bytes);
+            push(&mut self.kept, bytes);
         }
         Ok(())
     }
