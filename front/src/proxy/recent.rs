@@ -259,7 +259,7 @@ mod tests {
     use crate::proxy::record::{End, Ids};
 
     fn ids() -> Ids {
-        let run = Run::new();
+        let run = Run::begin();
         Ids {
             counter: Counter::new(&run, 0),
             run,

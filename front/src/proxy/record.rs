@@ -306,7 +306,9 @@ impl Record {
     }
 
     fn add(&mut self, piece: usize, text: &[u8], bytes_max: usize) {
-        push(&mut self.text, cut(text, bytes_max));
+        if !text.is_empty() {
+            push(&mut self.text, cut(text, bytes_max));
+        }
         // Each piece is shorter than a head.
         self.ends[piece] = self.text.len() as u32;
     }

@@ -17,37 +17,34 @@ pub fn append(out: &mut Vec<u8>, piece: &[u8]) {
     // The two do not overlap, since `out` is borrowed exclusively.
     unsafe {
         let (from, to) = (piece.as_ptr(), out.as_mut_ptr().add(before));
-        match bytes {
-            129.. => {
-                block::<128>(from, to, 0);
-                block::<128>(from, to, bytes - 128);
+        if bytes < 8 {
+            match bytes {
+                4.. => {
+                    block::<4>(from, to, 0);
+                    block::<4>(from, to, bytes - 4);
+                }
+                2.. => {
+                    block::<2>(from, to, 0);
+                    block::<2>(from, to, bytes - 2);
+                }
+                1 => block::<1>(from, to, 0),
+                0 => {}
             }
-            65.. => {
-                block::<64>(from, to, 0);
-                block::<64>(from, to, bytes - 64);
-            }
-            33.. => {
-                block::<32>(from, to, 0);
-                block::<32>(from, to, bytes - 32);
-            }
-            16.. => {
-                block::<16>(from, to, 0);
-                block::<16>(from, to, bytes - 16);
-            }
-            8.. => {
-                block::<8>(from, to, 0);
-                block::<8>(from, to, bytes - 8);
-            }
-            4.. => {
-                block::<4>(from, to, 0);
-                block::<4>(from, to, bytes - 4);
-            }
-            2.. => {
-                block::<2>(from, to, 0);
-                block::<2>(from, to, bytes - 2);
-            }
-            1 => block::<1>(from, to, 0),
-            0 => {}
+        } else if bytes <= 16 {
+            block::<8>(from, to, 0);
+            block::<8>(from, to, bytes - 8);
+        } else if bytes <= 32 {
+            block::<16>(from, to, 0);
+            block::<16>(from, to, bytes - 16);
+        } else if bytes <= 64 {
+            block::<32>(from, to, 0);
+            block::<32>(from, to, bytes - 32);
+        } else if bytes <= 128 {
+            block::<64>(from, to, 0);
+            block::<64>(from, to, bytes - 64);
+        } else {
+            block::<128>(from, to, 0);
+            block::<128>(from, to, bytes - 128);
         }
         // All of them are written now.
         out.set_len(before + bytes);

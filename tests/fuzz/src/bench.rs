@@ -1,8 +1,8 @@
 //! A sidekeeper whose only worker is this process: what it forwards is read here by `naive` alone,
 //! noted by the client that it is from, and answered. A thread a connection.
 
-use crate::http::head::HeadLimits;
 use crate::naive::{self, Head, Message, Read as Parsed};
+use front::http::head::HeadLimits;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};

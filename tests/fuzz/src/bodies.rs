@@ -1,10 +1,10 @@
 //! Chunked bodies: however they are cut into pieces, they come out the same; what is accepted a
 //! naive reader accepts with the same payload; what is recoded reads as that payload again.
 
-use crate::http::framing::{Decoder, Framing, transfer};
 use crate::naive::{self, Read};
 use crate::{Target, Verdict};
 use echo_wire::filler::Dice;
+use front::http::framing::{Decoder, Framing, transfer};
 
 pub struct Chunks;
 

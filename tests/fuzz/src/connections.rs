@@ -5,10 +5,10 @@
 
 use crate::bench::{Bench, LIMITS, Seen, description, lock};
 use crate::heads::{DICTIONARY, request_seeds, response_seeds};
-use crate::http::framing::{Decoder, Framing, transfer};
-use crate::http::head::{Asked, Version, fields, read_request, read_response};
 use crate::naive::{self, Read as Parsed};
 use crate::{Target, Verdict};
+use front::http::framing::{Decoder, Framing, transfer};
+use front::http::head::{Asked, Version, fields, read_request, read_response};
 use std::path::Path;
 
 pub fn requests(sidekeeper: &Path) -> Result<Box<dyn Target>, String> {

@@ -1,12 +1,12 @@
 //! Request and response heads: what is accepted, a strict reader accepts as well; what is
 //! forwarded, it reads as what was decided; and a prefix never decides something else.
 
-use crate::http::framing::Framing;
-use crate::http::head::{
-    Asked, ClientSide, Delivery, HeadLimits, Version, fields, read_request, read_response,
-};
 use crate::naive::{self, Head, Read};
 use crate::{Target, Verdict};
+use front::http::framing::Framing;
+use front::http::head::{
+    Asked, ClientSide, Delivery, HeadLimits, Version, fields, read_request, read_response,
+};
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 2000,

@@ -2,7 +2,7 @@
 //! function from bytes to what was decided (a sentence), or to a violation. An input whose
 //! sentence is new is kept and mutated further, which stands in for measured coverage.
 //!
-//! The HTTP room is compiled in as it is; what it makes of an input is compared with a second,
+//! The HTTP room is the product's own; what it makes of an input is compared with a second,
 //! naive reading of the grammar (`naive`) that shares no code with it.
 
 mod bench;
@@ -12,11 +12,6 @@ mod corpus;
 mod heads;
 mod mutate;
 mod naive;
-
-/// The room under test; it uses nothing of its surroundings but `crate::http`.
-#[allow(dead_code, unused_imports)]
-#[path = "../../../front/src/http/mod.rs"]
-mod http;
 
 use corpus::Corpus;
 use echo_wire::filler::Dice;
