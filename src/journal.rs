@@ -18,7 +18,7 @@ mod writer;
 use crate::journal::queue::Queue;
 use crate::journal::rotation::Rotation;
 use crate::journal::writer::{Order, Writer};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use front::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -198,7 +198,7 @@ impl LogFile {
 /// A bell that rings already need not be rung.
 fn ring(bell: &Sender<()>) {
     match bell.try_send(()) {
-        Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        Ok(()) | Err(TrySendError::Full | TrySendError::Disconnected) => {}
     }
 }
 

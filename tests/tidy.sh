@@ -33,6 +33,7 @@ rank_of() {
     gauges) echo 4 ;;
     http | journal) echo 3 ;;
     sys) echo 2 ;;
+    json | channel | order) echo 1 ;;
     esac
 }
 

@@ -6,8 +6,8 @@
 
 pub mod answers;
 
+use crate::as_json;
 use answers::Answers;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -21,24 +21,18 @@ pub struct AppGauges {
 }
 
 /// What one worker slot is doing. Written by pool threads, read by the supervisor and admin.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub struct WorkerGauges {
     /// Those of its app, the same for all its workers.
-    #[serde(skip)]
     pub app: Arc<AppGauges>,
     /// The worker's own answers, which its app's count as well. A KiB for each pool thread that has
     /// had one.
-    #[serde(skip)]
     pub answers: Answers,
     /// Exchanges that have been sent to the worker and are not finished.
-    #[serde(skip)]
     pub in_flight: AtomicU32,
     /// WebSocket tunnels open to the worker (relayed or parked).
-    #[serde(skip)]
     pub tunnels: AtomicU32,
     /// Client connections that the worker has taken over, and not closed yet.
-    #[serde(skip)]
     pub handed_off: AtomicU32,
     /// What was sent before is not sent again elsewhere: one of it may have made the worker hang.
     /// Milliseconds of `CLOCK_MONOTONIC`, as all times here; written by the supervisor.
@@ -57,12 +51,14 @@ pub struct WorkerGauges {
     pub lines_dropped: AtomicU64,
 }
 
+as_json!(struct WorkerGauges or default {
+    suspects_until_ms, heard_ms, finished, broken, relayed, lost, lines_dropped
+});
+
 /// What the whole proxy is doing. Written by pool threads.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub struct FrontGauges {
     /// Client connections open now.
-    #[serde(skip)]
     pub connections: AtomicU32,
     /// Client connections ever accepted.
     pub accepted: AtomicU64,
@@ -71,11 +67,12 @@ pub struct FrontGauges {
     /// Requests whose head has been read and accepted.
     pub requests: AtomicU64,
     /// Tunnels open now.
-    #[serde(skip)]
     pub tunnels: AtomicU32,
     /// Answers of our own, in the place of a worker's.
     pub own: OwnAnswers,
 }
+
+as_json!(struct FrontGauges or default { accepted, refused, requests, own });
 
 /// Statuses that our own answers have.
 const OWN_STATUSES: [u16; 15] = [
@@ -83,8 +80,10 @@ const OWN_STATUSES: [u16; 15] = [
 ];
 
 /// Our own answers by status. Written by pool threads.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub struct OwnAnswers([AtomicU64; OWN_STATUSES.len()]);
+
+as_json!(struct OwnAnswers(_));
 
 impl OwnAnswers {
     pub fn count(&self, status: u16) {

@@ -14,8 +14,8 @@ pub use last_words::LastWords;
 pub use returning::{Carried as CarriedReturning, Looks, Returning};
 pub use traffic::Traffic;
 
+use crate::as_json;
 use crate::gauges::{AppGauges, WorkerGauges};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -24,8 +24,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Identifies a worker's place for the whole run of sidekeeper: unique over all apps, kept over
 /// the worker's series of lives, never used again for another worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
+
+as_json!(struct Slot(_));
 
 /// Whether a worker may be given requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub trait Door: Send + Sync + fmt::Debug {
 
 /// How the connections of a worker that leaves are spread over time: each has a moment of its own, so
 /// that their clients come back one by one and not all at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     /// When it began, in milliseconds of `CLOCK_MONOTONIC`.
     pub began_ms: u64,
@@ -80,6 +82,8 @@ pub struct Drain {
     /// The worker cannot end its WebSockets itself: whoever relays them does.
     pub by_relay: bool,
 }
+
+as_json!(struct Drain { began_ms, spread_ms, by_relay });
 
 impl Drain {
     /// When a connection or session has to go; `lot` is any number that is its own.
@@ -136,7 +140,7 @@ pub struct Worker {
 }
 
 /// How a worker is chosen when no session decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     #[default]
     RoundRobin,
@@ -146,14 +150,25 @@ pub enum Policy {
     IpHash,
 }
 
+as_json!(
+    enum Policy {
+        RoundRobin,
+        LeastBusy,
+        RandomTwo,
+        IpHash,
+    }
+);
+
 /// Which requests belong to an app.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
     /// Path prefix that begins with `/` and does not end in one; empty: the default app.
     pub path: String,
     /// Host names, lower case, without port; empty: any.
     pub hosts: Vec<String>,
 }
+
+as_json!(struct Routes { path, hosts });
 
 /// One app as the request threads see it.
 #[derive(Clone, Debug)]

@@ -6,10 +6,10 @@ use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::humane::{self, age_s, unix_s};
 use crate::fleet::Fleet;
 use crate::fleet::alarms::{Alarm, Kind, Subject};
-use serde::{Deserialize, Serialize};
+use front::as_json;
 
 /// One alarm. Names of fields stay; new ones may come.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct AlarmLine {
     /// `hang`; docs/alarms.md has them all.
     pub alarm: String,
@@ -31,10 +31,15 @@ pub struct AlarmLine {
     pub text: String,
 }
 
-#[derive(Serialize)]
+as_json!(struct AlarmLine {
+    alarm, subject, app, worker, raised, what, since_unix_s, cleared_unix_s, for_s, text
+});
+
 struct Nothing {
     text: &'static str,
 }
+
+as_json!(to struct Nothing { text });
 
 impl AlarmLine {
     pub fn of(alarm: &Alarm) -> AlarmLine {

@@ -1,8 +1,9 @@
 //! What is asked over the control socket and how it is answered: the request, the refusal, the end of an
 //! answer, and the way back to whoever asked. What can be asked is `command`'s.
 
+use front::as_json;
+use front::json::{self, ToJson};
 use front::sys::socket;
-use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -21,15 +22,15 @@ pub enum Answer {
 }
 
 /// A request as it comes over the socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
     pub command: String,
-    #[serde(default)]
     pub operands: Vec<String>,
     /// Long names without dashes.
-    #[serde(default)]
     pub switches: Vec<String>,
 }
+
+as_json!(struct Ask { command, operands or default, switches or default });
 
 impl Ask {
     pub fn operand(&self) -> Option<&str> {
@@ -42,17 +43,31 @@ impl Ask {
 }
 
 /// Why a request is not answered as hoped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// With which code the client ends.
     pub code: u8,
     /// One line.
     pub text: String,
     /// The name that is not known, and those that are: the client suggests one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<String>,
+}
+
+as_json!(from struct Refusal { code, text, unknown, known or default });
+
+/// Names are there only if one was not known.
+impl ToJson for Refusal {
+    fn to_json(&self, to: &mut json::Writer) {
+        to.open('{');
+        to.field("code", &self.code);
+        to.field("text", &self.text);
+        if let Some(unknown) = &self.unknown {
+            to.field("unknown", unknown);
+            to.field("known", &self.known);
+        }
+        to.close('}');
+    }
 }
 
 /// Exit codes of the client. The same as those of `run`, where they mean the same.
@@ -92,15 +107,17 @@ pub struct Reply {
     stream: UnixStream,
 }
 
-#[derive(Serialize)]
 struct EndLine {
     end: u8,
 }
 
-#[derive(Serialize)]
+as_json!(to struct EndLine { end });
+
 struct ErrorLine<'a> {
     error: &'a Refusal,
 }
+
+as_json!(to struct ErrorLine<'a> { error });
 
 impl Reply {
     pub fn new(stream: UnixStream) -> Reply {
@@ -108,10 +125,9 @@ impl Reply {
     }
 
     /// Sends one line. An error means that the client has left, or does not read.
-    pub fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
-        let mut text = serde_json::to_vec(value)?;
-        text.push(b'\n');
-        self.stream.write_all(&text)
+    pub fn line(&mut self, value: &dyn ToJson) -> io::Result<()> {
+        let text = json::text(value) + "\n";
+        self.stream.write_all(text.as_bytes())
     }
 
     /// The socket itself, for whoever goes on writing to it.

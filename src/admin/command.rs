@@ -8,7 +8,8 @@ use crate::admin::{
     Order, Shared, alarms, drain, names, reload, requests, restart, scale, sessions, status,
     upgrade, why,
 };
-use serde::Serialize;
+use front::as_json;
+use front::json;
 use std::io;
 
 /// One command.
@@ -232,7 +233,7 @@ pub fn names_and_helps() -> impl Iterator<Item = (String, &'static str)> {
 
 /// Reads a request. Anyone may have written it, so it is checked as strictly as the command line.
 pub fn understand(line: &[u8]) -> Result<(&'static Command, Ask), Refusal> {
-    let ask: Ask = serde_json::from_slice(line)
+    let ask: Ask = json::read(line)
         .map_err(|error| Refusal::usage(format!("this is not a request: {error}")))?;
     admitted(&ask).map(|item| (item, ask))
 }
@@ -303,12 +304,13 @@ fn logs(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal
     Ok(Answer::Elsewhere)
 }
 
-#[derive(Serialize)]
 struct Said {
     text: String,
     pid: u32,
     version: &'static str,
 }
+
+as_json!(to struct Said { text, pid, version });
 
 impl Said {
     fn new(text: String) -> Said {

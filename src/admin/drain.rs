@@ -6,9 +6,9 @@ use crate::admin::Shared;
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{names, sessions};
 use crate::fleet::status::{Condition, Open, WorkerStatus};
+use front::as_json;
 use front::roster::Slot;
 use front::route::Home;
-use serde::Serialize;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Two counts are not told faster than this.
 const TELL_PAUSE: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     text: String,
     worker: String,
@@ -27,6 +27,8 @@ struct Line {
     requests: u32,
     sessions: usize,
 }
+
+as_json!(to struct Line { text, worker, state, websockets, requests, sessions });
 
 pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     let fleet = &shared.instance.fleet;

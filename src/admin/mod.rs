@@ -28,7 +28,7 @@ mod why;
 use crate::fleet::{Fleet, Progress};
 use crate::journal::Journal;
 use control::Control;
-use crossbeam_channel::{Receiver, Sender};
+use front::channel::{Receiver, Sender};
 use front::gauges::FrontGauges;
 use front::roster::Board;
 use front::route::Tables;

@@ -5,7 +5,9 @@ use crate::admin::alarms::{self, AlarmLine};
 use crate::admin::status::{self, DeathLine};
 use crate::admin::{Shared, names, steer};
 use crate::fleet::monitor::{AppRows, WorkerRows};
-use serde::Serialize;
+use front::as_json;
+use front::json::{self, ToJson};
+use front::order;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,16 +56,12 @@ impl Latest {
         {
             return Arc::clone(text);
         }
-        // Strings and numbers always serialise.
-        let text: Arc<str> = serde_json::to_string(&status::take(shared))
-            .unwrap_or_default()
-            .into();
+        let text: Arc<str> = json::text(&status::take(shared)).into();
         *latest = Some((Instant::now(), Arc::clone(&text)));
         text
     }
 }
 
-#[derive(Serialize)]
 struct Past {
     apps: BTreeMap<String, AppRows>,
     workers: BTreeMap<String, WorkerRows>,
@@ -75,11 +73,27 @@ struct Past {
     alarms: Vec<AlarmLine>,
 }
 
-#[derive(Serialize)]
+as_json!(to struct Past { apps, workers, deaths, steering, alarms });
+
 struct Gone {
     worker: String,
-    #[serde(flatten)]
     death: DeathLine,
+}
+
+/// The death's own fields, and whose it was.
+impl ToJson for Gone {
+    fn to_json(&self, to: &mut json::Writer) {
+        to.open('{');
+        let death = &self.death;
+        to.field("worker", &self.worker);
+        to.field("ago_s", &death.ago_s);
+        to.field("at_unix_s", &death.at_unix_s);
+        to.field("life", &death.life);
+        to.field("pid", &death.pid);
+        to.field("reason", &death.reason);
+        to.field("autopsy", &death.autopsy);
+        to.close('}');
+    }
 }
 
 /// The last hour.
@@ -99,7 +113,7 @@ pub fn past(shared: &Shared) -> String {
             death: DeathLine::of(death),
         })
         .collect();
-    deaths.sort_by_key(|gone| std::cmp::Reverse(gone.death.at_unix_s));
+    order::sort_by_key(&mut deaths, |gone| std::cmp::Reverse(gone.death.at_unix_s));
     let past = Past {
         apps: history.apps,
         workers,
@@ -107,5 +121,5 @@ pub fn past(shared: &Shared) -> String {
         steering: steer::offered(shared),
         alarms: alarms::lines(&shared.instance.fleet),
     };
-    serde_json::to_string(&past).unwrap_or_default()
+    json::text(&past)
 }

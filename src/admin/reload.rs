@@ -5,20 +5,21 @@
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{Order, Shared};
 use crate::fleet::ProgressStage;
-use crossbeam_channel::{RecvTimeoutError, bounded};
-use serde::Serialize;
+use front::as_json;
+use front::channel::{RecvTimeoutError, bounded};
 use std::time::Duration;
 
 /// How often the client is looked for.
 const LOOK: Duration = Duration::from_millis(200);
 
-#[derive(Serialize)]
 struct Line {
     text: String,
     refused: bool,
     /// The next line takes its place, where lines can be replaced.
     passing: bool,
 }
+
+as_json!(to struct Line { text, refused, passing });
 
 pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     let stops = || Refusal::failed("sidekeeper is stopping");

@@ -4,16 +4,16 @@
 use crate::admin::Shared;
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::names;
+use front::as_json;
 use front::roster::Slot;
 use front::roster::traffic::{Heard, Progress, Request, Traffic};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// For the pool threads' answers. They come within a batch, unless the machine is out of breath.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct RequestLine {
     pub request_id: String,
     /// Null: a client on a Unix socket.
@@ -29,7 +29,11 @@ pub struct RequestLine {
     pub phase: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+as_json!(struct RequestLine {
+    request_id, client, app, worker, method, target, why, age_ms, phase
+});
+
+#[derive(Debug)]
 pub struct Requests {
     /// The oldest first.
     pub requests: Vec<RequestLine>,
@@ -38,6 +42,8 @@ pub struct Requests {
     /// Threads that did not answer in time, whose requests are not listed.
     pub silent_threads: usize,
 }
+
+as_json!(struct Requests { requests, more, silent_threads });
 
 pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     let workers = shared.instance.fleet.snapshot();

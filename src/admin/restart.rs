@@ -5,7 +5,7 @@ use crate::admin::Shared;
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::names;
 use crate::fleet::status::{Condition, WorkerStatus};
-use serde::Serialize;
+use front::as_json;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 const TIME_MAX: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(20);
 
-#[derive(Serialize)]
 struct Line {
     text: String,
     worker: String,
@@ -21,6 +20,8 @@ struct Line {
     pid: Option<u32>,
     seconds: f64,
 }
+
+as_json!(to struct Line { text, worker, state, pid, seconds });
 
 pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     let fleet = &shared.instance.fleet;

@@ -7,7 +7,7 @@ use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{names, restart};
 use crate::fleet::scale::{Aim, Target};
 use crate::fleet::status::{Condition, WorkerStatus};
-use serde::Serialize;
+use front::as_json;
 use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,12 +18,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// More than any machine carries is a slip.
 const WORKERS_MAX: u32 = 512;
 
-#[derive(Serialize)]
 struct Line {
     text: String,
     app: String,
     worker: Option<String>,
 }
+
+as_json!(to struct Line { text, app, worker });
 
 pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     let fleet = &shared.instance.fleet;

@@ -3,11 +3,11 @@
 use crate::admin::Shared;
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::names;
+use front::as_json;
 use front::route::Home;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct WorkerSessions {
     pub worker: String,
     /// engine.io sessions.
@@ -16,12 +16,16 @@ pub struct WorkerSessions {
     pub cookies: usize,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+as_json!(struct WorkerSessions { worker, sids, cookies });
+
+#[derive(Debug)]
 pub struct SessionCounts {
     pub workers: Vec<WorkerSessions>,
     /// Of lives that have ended: remembered, so that their clients can be told.
     pub lost: usize,
 }
+
+as_json!(struct SessionCounts { workers, lost });
 
 pub fn act(shared: &Shared, _: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     let instance = &shared.instance;

@@ -7,14 +7,14 @@ use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::humane::{age_s, unix_s};
 use crate::admin::{names, sessions};
 use crate::fleet::status::{Condition, Death, WorkerStatus};
+use front::as_json;
 use front::route::Home;
 use front::sys::process::Pid;
 use front::sys::procfs;
-use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A whole instance. Names of fields stay; new ones may come.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Status {
     pub version: String,
     pub pid: u32,
@@ -33,21 +33,23 @@ pub struct Status {
     pub refused: u64,
     pub requests: u64,
     /// Lines of log files that found no room, ever.
-    #[serde(default)]
     pub log_lines_dropped: u64,
     /// Log files that cannot be written now, and whether that is for want of room on the disk.
-    #[serde(default)]
     pub log_files_failing: u32,
-    #[serde(default)]
     pub log_disk_full: bool,
     /// Those that are raised now, the oldest first.
-    #[serde(default)]
     pub alarms: Vec<AlarmLine>,
     pub apps: Vec<AppStatus>,
     pub workers: Vec<WorkerLine>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+as_json!(struct Status {
+    version, pid, uptime_s, run_dir, addresses, dashboard, stopping, connections, tunnels, accepted,
+    refused, requests, log_lines_dropped or default, log_files_failing or default,
+    log_disk_full or default, alarms or default, apps, workers
+});
+
+#[derive(Clone, Debug)]
 pub struct AppStatus {
     pub app: String,
     pub workers: usize,
@@ -61,29 +63,31 @@ pub struct AppStatus {
     pub errors_per_s: f64,
     pub restarts: u32,
     /// Between which numbers scaling keeps its workers; the same: their number is fixed.
-    #[serde(default)]
     pub workers_min: u32,
-    #[serde(default)]
     pub workers_max: u32,
     /// Fixed by `sidekeeper scale`.
-    #[serde(default)]
     pub by_hand: bool,
     /// When their number was changed last, and why; null if it was not.
-    #[serde(default)]
     pub scaled: Option<ScaledLine>,
     /// Why there are not more, although more are wanted; null if not.
-    #[serde(default)]
     pub held: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+as_json!(struct AppStatus {
+    app, workers, ready, requests_per_s, p50_ms, p99_ms, errors_per_s, restarts,
+    workers_min or default, workers_max or default, by_hand or default, scaled, held
+});
+
+#[derive(Clone, Debug)]
 pub struct ScaledLine {
     pub ago_s: u64,
     pub at_unix_s: u64,
     pub text: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+as_json!(struct ScaledLine { ago_s, at_unix_s, text });
+
+#[derive(Clone, Debug)]
 pub struct WorkerLine {
     pub app: String,
     /// `chat.0`.
@@ -125,12 +129,18 @@ pub struct WorkerLine {
     /// Messages of its siblings that it lost because it did not read.
     pub lost: u64,
     /// Lines that it printed and that found no room on their way.
-    #[serde(default)]
     pub log_lines_dropped: u64,
     pub last_death: Option<DeathLine>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+as_json!(struct WorkerLine {
+    app, worker, instance, pid, state, state_s, restarts, cpu_percent, memory_bytes, threads,
+    descriptors, descriptors_max, loop_lag_ms, in_flight, sessions, sockets, tunnels, handed_off,
+    handed_off_bytes_in, handed_off_bytes_out, requests_per_s, p50_ms, p99_ms, finished, broken,
+    relayed, lost, log_lines_dropped or default, last_death
+});
+
+#[derive(Clone, Debug)]
 pub struct DeathLine {
     pub ago_s: u64,
     pub at_unix_s: u64,
@@ -140,6 +150,8 @@ pub struct DeathLine {
     /// The file that says what it was doing, if it hung.
     pub autopsy: Option<String>,
 }
+
+as_json!(struct DeathLine { ago_s, at_unix_s, life, pid, reason, autopsy });
 
 impl DeathLine {
     pub fn of(death: &Death) -> DeathLine {
@@ -296,6 +308,7 @@ fn fine(value: f64) -> f64 {
 #[cfg(test)]
 pub mod tests_support {
     use super::*;
+    use front::json::FromJson;
 
     /// An instance with one app, `a`, and these workers: name and CPU.
     pub fn a_status(workers: &[(&str, f64)]) -> Status {
@@ -320,6 +333,6 @@ pub mod tests_support {
             "dashboard": null, "stopping": false, "connections": 0, "tunnels": 0, "accepted": 0,
             "refused": 0, "requests": 0, "apps": [app], "workers": workers
         });
-        serde_json::from_value(status).expect("a status")
+        Status::from_json(&status).expect("a status")
     }
 }

@@ -7,6 +7,7 @@ use crate::admin::ask::{Ask, Reply};
 use crate::admin::command;
 use front::http::framing::Framing;
 use front::http::head::Request;
+use front::json;
 use log::info;
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -56,7 +57,7 @@ pub fn understand(shared: &Shared, request: &Request<'_, '_>, body: &[u8]) -> Re
     if !same(given, token.as_bytes()) {
         return Err((401, "this is not the token\n"));
     }
-    let ask: Ask = serde_json::from_slice(body).map_err(|_| (400, "this is not a command\n"))?;
+    let ask: Ask = json::read(body).map_err(|_| (400, "this is not a command\n"))?;
     if offered(shared).contains(&ask.command.as_str()) {
         Ok(ask)
     } else {

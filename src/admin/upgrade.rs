@@ -3,17 +3,18 @@
 
 use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::{Order, Shared};
+use front::as_json;
 use front::sys::carried::Baton;
 use log::{error, info};
-use serde::Serialize;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-#[derive(Serialize)]
 struct Line<'a> {
     text: &'a str,
 }
+
+as_json!(to struct Line<'a> { text });
 
 /// Who has asked for an upgrade, if not a signal. The log is told as well.
 #[derive(Debug)]

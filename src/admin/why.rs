@@ -7,16 +7,15 @@ use crate::admin::ask::{Answer, Ask, Refusal, Reply};
 use crate::admin::requests;
 use crate::admin::{humane, names};
 use crate::fleet::status::{Condition, WorkerStatus};
+use front::as_json;
 use front::http::id::looks_like_one;
 use front::roster::traffic::{Progress, Request};
 use front::roster::{App, Policy};
 use front::route::{Known, Sessions, balance};
 use front::sys::clock::monotonic_ms;
-use serde::Serialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-#[derive(Serialize)]
 struct Line {
     text: String,
     app: String,
@@ -28,6 +27,8 @@ struct Line {
     alive: bool,
     age_s: u64,
 }
+
+as_json!(to struct Line { text, app, worker, pid, kind, alive, age_s });
 
 pub fn act(shared: &Shared, ask: &Ask, reply: &mut Reply) -> Result<Answer, Refusal> {
     let asked = ask.operand().unwrap_or_default();
@@ -76,7 +77,6 @@ fn session(shared: &Shared, session: &str, reply: &mut Reply) -> Result<bool, Re
     Ok(found)
 }
 
-#[derive(Serialize)]
 struct RequestLine {
     text: String,
     /// `request`.
@@ -89,6 +89,8 @@ struct RequestLine {
     end: Option<&'static str>,
     age_ms: u64,
 }
+
+as_json!(to struct RequestLine { text, kind, request_id, app, worker, why, status, end, age_ms });
 
 /// What became of a request; false if nobody remembers it.
 fn request(shared: &Shared, id: &str, reply: &mut Reply) -> Result<bool, Refusal> {
@@ -167,7 +169,6 @@ fn reason(why: &str) -> Option<&'static str> {
     })
 }
 
-#[derive(Serialize)]
 struct ClientLine {
     text: String,
     /// `client`.
@@ -179,6 +180,8 @@ struct ClientLine {
     /// Its requests and tunnels that are under way there.
     under_way: usize,
 }
+
+as_json!(to struct ClientLine { text, kind, app, worker, policy, under_way });
 
 /// Where a client of this address goes.
 fn client(shared: &Shared, ip: IpAddr, reply: &mut Reply) -> Result<Answer, Refusal> {

@@ -2,6 +2,7 @@
 //! ourselves: a static binary has no other directory of users, and a bare root has neither file, so
 //! that there numbers must do. Pure but for [`Accounts::read`].
 
+use front::order;
 use front::sys::identity::Identity;
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,7 +70,7 @@ impl Accounts {
             .filter_map(|fields| self::number(fields.get(2)?))
             .collect();
         groups.push(gid);
-        groups.sort_unstable();
+        order::sort_by(&mut groups, u32::cmp);
         groups.dedup();
         Ok(Account {
             identity: Identity { uid, gid, groups },

@@ -7,6 +7,7 @@ use super::launch::{Start, Unstartable};
 use super::package::Package;
 use super::programs::is_executable;
 use super::source::{Object, Source};
+use front::order;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +60,7 @@ pub fn folders(apps: &Path, env_name: Option<&str>) -> Result<Vec<Folder>, Confi
         }
     }
     names.retain(|name| !name.starts_with('.') && name != "node_modules");
-    names.sort_unstable();
+    order::sort_by(&mut names, String::cmp);
     if names.is_empty() {
         return Err(ConfigError::Setup(format!(
             "there is no app in {}; every folder in it with a server.js, package.json, Procfile or {OWN_FILE} is one",

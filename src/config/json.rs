@@ -26,7 +26,7 @@ pub struct Place {
 /// Parses the text; the error is a sentence and a place.
 pub fn parse(text: &str) -> Result<Value, (Place, String)> {
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let value = serde_json::from_str(body).map_err(|error| {
+    let value = serde_json::from_slice(body.as_bytes()).map_err(|error| {
         // What ends too early ends behind the last line, where no editor shows anything.
         let place = Place {
             line: error.line().clamp(1, body.lines().count().max(1)),

@@ -269,8 +269,22 @@ mod tests {
     #[test]
     fn what_a_reload_does_not_follow_is_known() {
         let read = |words: &[&str]| parse(words).expect("good options");
-        let first = read(&["--threads", "2", "--listen", "127.0.0.1:1", "--workers", "2"]);
-        let later = read(&["--threads", "3", "--listen", "127.0.0.1:2", "--workers", "3"]);
+        let first = read(&[
+            "--threads",
+            "2",
+            "--listen",
+            "127.0.0.1:1",
+            "--workers",
+            "2",
+        ]);
+        let later = read(&[
+            "--threads",
+            "3",
+            "--listen",
+            "127.0.0.1:2",
+            "--workers",
+            "3",
+        ]);
         assert_eq!(first.wait_for_a_start(&later), ["listen", "threads"]);
         assert_eq!(first.wait_for_a_start(&first.clone()), [""; 0]);
         for key in FOLLOWED_BY_RELOADS {

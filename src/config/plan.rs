@@ -19,6 +19,7 @@ use crate::fleet::alarms::Limits;
 use crate::fleet::spec::{AppSpec, Launch, Watch};
 use crate::journal::date::DateFormat;
 use crate::journal::rotation::Rotation;
+use front::order;
 use front::proxy::access::Format;
 use front::server;
 use std::ffi::OsStr;
@@ -158,7 +159,7 @@ pub fn plan(
                 .to_owned(),
         );
     }
-    left_out.sort_by(|one, other| one.name.cmp(&other.name));
+    order::sort_by(&mut left_out, |one, other| one.name.cmp(&other.name));
     let changes_users = apps.iter().any(|app| app.confinement.user.is_some());
     let becomes = ours.filter(|account| !rights::is_us(account, machine));
     let rights = becomes.map(|account| Rights {

@@ -2,6 +2,7 @@
 
 use crate::admin::ask::Ask;
 use crate::admin::socket_path;
+use front::json;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -47,9 +48,8 @@ impl Connection {
     ) -> Result<Connection, Trouble> {
         let mut stream = UnixStream::connect(socket_path(run_dir))?;
         stream.set_read_timeout(patience)?;
-        let mut request = serde_json::to_vec(ask).map_err(io::Error::from)?;
-        request.push(b'\n');
-        stream.write_all(&request)?;
+        let request = json::text(ask) + "\n";
+        stream.write_all(request.as_bytes())?;
         Ok(Connection {
             lines: BufReader::new(stream),
         })

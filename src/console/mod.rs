@@ -16,7 +16,7 @@ use crate::admin::requests::Requests;
 use crate::admin::{command, sessions::SessionCounts, status::Status};
 use crate::config::suggest::nearest;
 use connection::{Connection, Trouble};
-use serde::Deserialize;
+use front::json::{self, FromJson, Wrong};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -234,7 +234,7 @@ fn watch_live(question: &Question, run_dir: &Path, screen: &Screen) -> Result<()
     let ended = loop {
         match next {
             Err(failure) => break Err(failure),
-            Ok(line) => match (serde_json::from_str::<Status>(&line), screen.size()) {
+            Ok(line) => match (json::read::<Status>(line.as_bytes()), screen.size()) {
                 (Ok(status), Some(size)) => {
                     past.add(&status);
                     screen.write(&top::picture(&status, &past, size, screen.colours));
@@ -276,7 +276,7 @@ fn converse(question: &Question, run_dir: &Path, screen: &Screen) -> Result<(), 
                 why: "the instance ended before it had answered".to_owned(),
             });
         };
-        match serde_json::from_str(&line) {
+        match json::read(line.as_bytes()) {
             Ok(Final::End { end: 0 }) => return Ok(()),
             Ok(Final::End { end }) => {
                 return Err(Failure {
@@ -297,11 +297,19 @@ fn converse(question: &Question, run_dir: &Path, screen: &Screen) -> Result<(), 
 }
 
 /// The lines that end an answer.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum Final {
     End { end: u8 },
     Error { error: Refusal },
+}
+
+impl FromJson for Final {
+    fn from_json(value: &json::Value) -> Result<Final, Wrong> {
+        let object = json::Object::of(value)?;
+        match object.field("end") {
+            Ok(end) => Ok(Final::End { end }),
+            Err(_) => object.field("error").map(|error| Final::Error { error }),
+        }
+    }
 }
 
 fn refused(refusal: Refusal) -> Failure {
@@ -418,12 +426,12 @@ impl Screen {
             return self.write(&format!("{line}\n"));
         }
         let text = match command {
-            "status" => serde_json::from_str::<Status>(line)
+            "status" => json::read::<Status>(line.as_bytes())
                 .map(|status| screen::status(&status, self.width(), self.colours)),
             "sessions" => {
-                serde_json::from_str::<SessionCounts>(line).map(|counts| screen::sessions(&counts))
+                json::read::<SessionCounts>(line.as_bytes()).map(|counts| screen::sessions(&counts))
             }
-            "requests" => serde_json::from_str::<Requests>(line)
+            "requests" => json::read::<Requests>(line.as_bytes())
                 .map(|requests| screen::requests(&requests, self.width(), self.colours)),
             "logs" => screen::log_line(line, self.colours),
             _ => screen::text(line, self.width()),

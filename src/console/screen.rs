@@ -6,7 +6,8 @@ use crate::admin::requests::{RequestLine, Requests};
 use crate::admin::sessions::SessionCounts;
 use crate::admin::status::{AppStatus, Status, WorkerLine};
 use crate::journal::harmless::harmless;
-use serde::Deserialize;
+use front::as_json;
+use front::json::{self, FromJson, Wrong};
 
 const RED: &str = "31";
 const GREEN: &str = "32";
@@ -281,52 +282,55 @@ pub fn sessions(counts: &SessionCounts) -> String {
     text
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum LogLine {
-    Line {
-        worker: String,
-        stream: String,
-        line: String,
-    },
-    Dropped {
-        dropped: u64,
-    },
+struct LogLine {
+    worker: String,
+    stream: String,
+    line: String,
 }
 
+as_json!(from struct LogLine { worker, stream, line });
+
+/// In the place of lines.
+struct LogGap {
+    dropped: u64,
+}
+
+as_json!(from struct LogGap { dropped });
+
 /// One line of `sidekeeper logs`.
-pub fn log_line(line: &str, colours: bool) -> serde_json::Result<String> {
-    Ok(match serde_json::from_str(line)? {
-        LogLine::Line {
-            worker,
-            stream,
-            line,
-        } if colours => {
-            let colour = if stream == "stderr" { RED } else { CYAN };
-            let line = harmless(line.as_bytes());
-            format!("\x1b[{colour}m{worker} |\x1b[0m {line}\n")
-        }
-        LogLine::Line { worker, line, .. } => {
-            format!("{worker} | {}\n", harmless(line.as_bytes()))
-        }
-        LogLine::Dropped { dropped } => {
-            format!("sidekeeper | {dropped} lines left out: they came faster than they were read\n")
-        }
+pub fn log_line(text: &str, colours: bool) -> Result<String, Wrong> {
+    let value = json::parse(text.as_bytes())?;
+    if let Ok(LogGap { dropped }) = LogGap::from_json(&value) {
+        return Ok(format!(
+            "sidekeeper | {dropped} lines left out: they came faster than they were read\n"
+        ));
+    }
+    let LogLine {
+        worker,
+        stream,
+        line,
+    } = LogLine::from_json(&value)?;
+    let line = harmless(line.as_bytes());
+    Ok(if colours {
+        let colour = if stream == "stderr" { RED } else { CYAN };
+        format!("\x1b[{colour}m{worker} |\x1b[0m {line}\n")
+    } else {
+        format!("{worker} | {line}\n")
     })
 }
 
-#[derive(Deserialize)]
 struct Text {
     text: String,
     /// The next line takes its place.
-    #[serde(default)]
     passing: bool,
 }
 
+as_json!(from struct Text { text, passing or default });
+
 /// A line that says itself how it reads. On a terminal one that passes is replaced by the next; it is
 /// cut to `width`, since a line that wraps cannot be replaced.
-pub fn text(line: &str, width: Option<usize>) -> serde_json::Result<String> {
-    let Text { text, passing } = serde_json::from_str(line)?;
+pub fn text(line: &str, width: Option<usize>) -> Result<String, Wrong> {
+    let Text { text, passing } = json::read(line.as_bytes())?;
     Ok(match width {
         Some(width) if passing => format!("\r{}\x1b[K", fitted(&text, width)),
         Some(_) => format!("\r\x1b[K{text}\n"),

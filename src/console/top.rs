@@ -5,6 +5,7 @@
 use super::screen::{APP_COLUMNS, WORKER_COLUMNS, app, fitted, headline, worker};
 use super::table::{Cell, Column, compose};
 use crate::admin::status::Status;
+use front::order;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
@@ -88,7 +89,9 @@ pub fn picture(status: &Status, past: &Past, size: (usize, usize), colours: bool
     add("\n".to_owned());
     let mut busiest: Vec<_> = status.workers.iter().collect();
     let load = |percent: Option<f64>| percent.unwrap_or(-1.0);
-    busiest.sort_by(|a, b| load(b.cpu_percent).total_cmp(&load(a.cpu_percent)));
+    order::sort_by(&mut busiest, |a, b| {
+        load(b.cpu_percent).total_cmp(&load(a.cpu_percent))
+    });
     let rows: Vec<Vec<Cell>> = busiest.into_iter().map(worker).collect();
     add(compose(&WORKER_COLUMNS, &rows, Some(width), colours));
     let height = if height == 0 { HEIGHT } else { height };

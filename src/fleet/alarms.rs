@@ -12,6 +12,7 @@ mod rules;
 
 pub use rules::{Facts, Limits, WorkerFacts, findings};
 
+use front::order;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -194,7 +195,9 @@ impl Alarms {
             .values()
             .filter_map(|track| track.raised.clone());
         let mut all: Vec<Alarm> = raised.collect();
-        all.sort_by(|a, b| (a.since, &a.subject, a.kind).cmp(&(b.since, &b.subject, b.kind)));
+        order::sort_by(&mut all, |a, b| {
+            (a.since, &a.subject, a.kind).cmp(&(b.since, &b.subject, b.kind))
+        });
         all.extend(self.lately.iter().rev().cloned());
         all
     }

@@ -6,7 +6,8 @@ use crate::fleet::hang::Cause;
 use crate::fleet::life::LifeKey;
 use crate::fleet::message::Stats;
 use crate::fleet::status::Open;
-use crossbeam_channel::{Receiver, Sender};
+use front::channel::{Receiver, Sender};
+use front::order;
 use front::roster::traffic::{Heard, Progress, Traffic};
 use front::sys::process::Pid;
 use front::sys::procfs::{self, Doing, TICKS_PER_SECOND};
@@ -336,7 +337,7 @@ fn make_room(dir: &Path) {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|end| end == "txt"))
         .collect();
-    files.sort_unstable();
+    order::sort_by(&mut files, PathBuf::cmp);
     let surplus = (files.len() + 1).saturating_sub(FILES_MAX);
     for path in files.into_iter().take(surplus) {
         let _ = fs::remove_file(path);
@@ -352,7 +353,7 @@ fn unix_s() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crossbeam_channel::bounded;
+    use front::channel::bounded;
     use front::roster::Slot;
     use std::process::{Command, Stdio};
 

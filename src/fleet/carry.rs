@@ -16,11 +16,12 @@ use crate::fleet::relay_bus::Bus;
 use crate::fleet::spec::AppSpec;
 use crate::fleet::status::Death;
 use crate::fleet::worker::{Starting, State, Worker};
+use front::as_json;
 use front::gauges::WorkerGauges;
+use front::json;
 use front::roster::{Drain, Slot};
-use front::sys::carried::{Baton, maybe_moment, moment};
+use front::sys::carried::Baton;
 use front::sys::process::Pid;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,12 +30,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// Everything that the next binary's fleet begins with.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Carried {
     /// The run directory's.
     pub lock: Baton,
     pub guard: Option<(Pid, Baton)>,
-    #[serde(with = "moment")]
     pub began: Instant,
     pub next_slot: Slot,
     pub strangers: BTreeSet<Pid>,
@@ -47,17 +47,22 @@ pub struct Carried {
     pub pipes: Vec<CarriedPipe>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+as_json!(struct Carried {
+    lock, guard, began, next_slot, strangers, versions, apps, places, channels, bus, pipes
+});
+
+#[derive(Debug)]
 struct CarriedApp {
     version: usize,
     rank: Option<usize>,
     was_ready: bool,
     /// How many workers somebody has asked for.
-    #[serde(default)]
     fixed: Option<u32>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+as_json!(struct CarriedApp { version, rank, was_ready, fixed });
+
+#[derive(Debug)]
 pub struct CarriedPlace {
     app: usize,
     version: usize,
@@ -66,19 +71,22 @@ pub struct CarriedPlace {
     standing: Standing,
     socket: PathBuf,
     listener: Option<Baton>,
-    #[serde(default)]
     gauges: WorkerGauges,
     worker: Worker,
     channel_lost: bool,
     hooked: bool,
     drain: Option<Drain>,
-    #[serde(with = "maybe_moment")]
     send_away_at: Option<Instant>,
     sentence: Option<String>,
     since: SystemTime,
     deaths: Vec<Death>,
     stats: Option<Stats>,
 }
+
+as_json!(struct CarriedPlace {
+    app, version, slot, instance, standing, socket, listener, gauges or default, worker,
+    channel_lost, hooked, drain, send_away_at, sentence, since, deaths, stats
+});
 
 /// The threads beside the supervisor, as they stand.
 pub struct Beside {
@@ -165,8 +173,7 @@ impl Versions {
 impl CarriedPlace {
     fn of(place: &Place, version: usize) -> CarriedPlace {
         // Counters only, read one by one; nobody writes to them now.
-        let gauges = serde_json::to_value(&*place.gauges);
-        let gauges = gauges.and_then(serde_json::from_value);
+        let gauges = json::read(json::text(&*place.gauges).as_bytes());
         CarriedPlace {
             app: place.app,
             version,

@@ -10,14 +10,14 @@ use crate::fleet::life::LifeKey;
 use crate::fleet::lines::LineCutter;
 use crate::fleet::message::{Heard, News, Notice, understand};
 use crate::fleet::relay_bus::Bus;
-use crossbeam_channel::Sender;
+use front::as_json;
+use front::channel::Sender;
 use front::gauges::WorkerGauges;
-use front::sys::carried::{Baton, hex};
+use front::sys::carried::Baton;
 use front::sys::clock::monotonic_ms;
 use front::sys::epoll::{Epoll, Interest};
 use front::sys::passing::send_with_fd;
 use log::{debug, info, warn};
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -71,11 +71,18 @@ pub struct Reading<'a> {
     pub letters: &'a mut Vec<Letter>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 enum Lane {
     Own,
     Relayed,
 }
+
+as_json!(
+    enum Lane {
+        Own,
+        Relayed,
+    }
+);
 
 /// What a worker that does not read has lost.
 #[derive(Default)]
@@ -86,15 +93,17 @@ struct Losses {
 }
 
 /// A channel as it is left to the next binary.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct CarriedChannel {
     pub key: LifeKey,
     pub stream: Baton,
     pub said: Said,
 }
 
+as_json!(struct CarriedChannel { key, stream, said });
+
 /// What is on its way through a channel, and what has been said of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Said {
     offers: CarriedOffers,
     lines: LineCutter,
@@ -103,8 +112,12 @@ pub struct Said {
     begun: Option<(Lane, usize)>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Bytes(#[serde(with = "hex")] Vec<u8>);
+as_json!(struct Said { offers, lines, own, relayed, begun });
+
+#[derive(Debug)]
+struct Bytes(Vec<u8>);
+
+as_json!(struct Bytes(_));
 
 /// One worker's channel.
 pub struct Channel {

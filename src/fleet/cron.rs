@@ -1,8 +1,8 @@
 //! Times at which workers are renewed (pm2's `cron_restart`): the five fields of crontab(5), and the
 //! next moment that they name. Pure: the wall clock is an argument.
 
+use front::as_json;
 use front::sys::calendar::Civil;
-use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// How far ahead a time is looked for: 29 February comes every eight years at the least.
@@ -14,7 +14,7 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// The times of one expression. Each field is a set of numbers, one bit for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cron {
     minutes: u64,
     hours: u64,
@@ -24,6 +24,8 @@ pub struct Cron {
     /// Both days are restricted, so that either of them will do (crontab(5)).
     either_day: bool,
 }
+
+as_json!(struct Cron { minutes, hours, days, months, weekdays, either_day });
 
 impl FromStr for Cron {
     type Err = String;

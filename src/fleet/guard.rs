@@ -7,6 +7,7 @@
 //! The supervisor thread owns the other end.
 
 use front::sys::carried::Baton;
+use front::sys::memory;
 use front::sys::process::{self, Pid, Signal};
 use front::sys::socket::wait_ready;
 use log::{error, warn};
@@ -153,6 +154,7 @@ fn tell(pipe: &mut ChildStdin, sign: char, group: Pid) -> io::Result<()> {
 pub fn guard_main() -> ! {
     process::ignore_requests_to_end();
     process::set_name(c"sidekeeper-grd");
+    memory::give_code_back();
     let mut groups = BTreeSet::new();
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };

@@ -12,10 +12,10 @@
 use crate::fleet::ipc::Ipc;
 use crate::fleet::life::LifeKey;
 use crate::fleet::message::Word;
+use front::as_json;
 use front::gauges::WorkerGauges;
 use front::roster::{Door, Looks, Offer, Returning, Verdict};
 use front::sys::clock::monotonic_ms;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -102,12 +102,14 @@ impl Waiting {
 }
 
 /// What has been said of offers, for the binary that takes over. None waits then.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct CarriedOffers {
     next_seq: u64,
     sent: VecDeque<Option<u64>>,
     taken: u32,
 }
+
+as_json!(struct CarriedOffers { next_seq, sent, taken });
 
 impl Offers {
     pub fn carried(&self) -> CarriedOffers {

@@ -13,11 +13,12 @@ use crate::fleet::hand_off::Offers;
 use crate::fleet::life::LifeKey;
 use crate::fleet::message::{News, Notice};
 use crate::fleet::relay_bus::Bus;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use front::channel::{Receiver, Sender, TryRecvError, bounded};
 use front::gauges::WorkerGauges;
 use front::roster::{Door, Offer, Returning, Verdict};
 use front::sys::clock::monotonic_ms;
 use front::sys::epoll::{Epoll, Event, Interest, Waker};
+use front::sys::memory;
 use log::error;
 use std::collections::HashMap;
 use std::io;
@@ -89,7 +90,7 @@ impl Ipc {
     /// Makes the two ends: the handle, and what the thread runs. `bus`: what an earlier binary knew of
     /// who speaks with whom.
     pub fn new(notices: Sender<Notice>, bus: Bus) -> io::Result<(Ipc, IpcThread)> {
-        let (commands, orders) = crossbeam_channel::unbounded();
+        let (commands, orders) = front::channel::unbounded();
         let waker = Arc::new(Waker::new()?);
         let epoll = Epoll::new()?;
         epoll.add(waker.as_fd(), WAKER, Interest::READ_LEVEL)?;
@@ -99,7 +100,7 @@ impl Ipc {
             orders,
             notices,
             channels: HashMap::new(),
-            buffer: vec![0; READ_BYTES],
+            buffer: memory::buffer(READ_BYTES),
             bus,
             letters: Vec::new(),
             settling: None,

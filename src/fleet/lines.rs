@@ -1,19 +1,19 @@
 //! Streams of bytes cut into lines of bounded length. Pure; used by the threads that read from
 //! workers, which may send anything.
 
-use front::sys::carried::hex;
-use serde::{Deserialize, Serialize};
+use front::as_json;
 
 /// A buffer that has held a long line does not keep more than this.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// Cuts messages: a line longer than the limit is useless in part, so it is skipped to its end.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct LineCutter {
-    #[serde(with = "hex")]
     partial: Vec<u8>,
     skipping: bool,
 }
+
+as_json!(struct LineCutter { partial, skipping });
 
 impl LineCutter {
     /// Calls `each` for every whole line, without its newline; returns how many lines began to be
@@ -46,13 +46,14 @@ impl LineCutter {
 
 /// Cuts text: of a line that is longer than the limit the beginning is kept, with a mark that says how
 /// much is missing.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct TextCutter {
-    #[serde(with = "hex")]
     partial: Vec<u8>,
     /// Bytes of this line that were left out.
     left_out: u64,
 }
+
+as_json!(struct TextCutter { partial, left_out });
 
 impl TextCutter {
     pub fn cut(&mut self, bytes: &[u8], line_bytes_max: usize, each: &mut impl FnMut(&[u8])) {

@@ -17,13 +17,13 @@ use crate::fleet::life::LifeKey;
 use crate::fleet::lines::TextCutter;
 use crate::fleet::spec::LogSpec;
 use crate::journal::Journal;
-use crossbeam_channel::{Receiver, Sender, bounded};
 pub use form::Speaker;
+use front::as_json;
+use front::channel::{Receiver, Sender, bounded};
 use front::gauges::WorkerGauges;
 use front::roster::{Board, Slot};
 use front::sys::carried::Baton;
 use front::sys::epoll::Waker;
-use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -76,7 +76,7 @@ enum Command {
 }
 
 /// A worker's pipe, as it is left to the next binary.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct CarriedPipe {
     pub key: LifeKey,
     pub stderr: bool,
@@ -84,6 +84,8 @@ pub struct CarriedPipe {
     /// What has come of a line that is not whole.
     pub lines: TextCutter,
 }
+
+as_json!(struct CarriedPipe { key, stderr, fd, lines });
 
 /// The way to the thread for those who want to read along.
 #[derive(Clone)]
@@ -119,7 +121,7 @@ impl Logs {
         board: Arc<Board>,
         journal: Journal,
     ) -> io::Result<(Logs, LogsThread)> {
-        let (commands, orders) = crossbeam_channel::unbounded();
+        let (commands, orders) = front::channel::unbounded();
         let waker = Arc::new(Waker::new()?);
         let thread = LogsThread::new(Arc::clone(&waker), orders, tails, board, journal)?;
         Ok((Logs { commands, waker }, thread))

@@ -2,8 +2,9 @@
 //! channel are the app's own affair.
 
 use crate::fleet::life::LifeKey;
+use front::as_json;
+use front::json::{self, FromJson};
 use front::roster::Looks;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// pm2's message to the app: time to go.
@@ -26,8 +27,7 @@ const CMD_PREFIX: &str = "NODE_SIDEKEEPER_";
 const CMD_BYTES_MAX: usize = 64;
 
 /// What a worker says of itself, once a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
     /// The worst delay of the event loop in that second, milliseconds.
     pub lag_ms: f64,
@@ -44,6 +44,8 @@ pub struct Stats {
     /// Bytes that have gone through them.
     pub bytes_out: u64,
 }
+
+as_json!(struct Stats or default { lag_ms, utilization, heap, rss, sockets, bytes_in, bytes_out });
 
 /// What the supervisor has to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,18 +96,15 @@ pub enum Heard {
 const HANDLE_ACK: &[u8] = br#"{"cmd":"NODE_HANDLE_ACK"}"#;
 const HANDLE_NACK: &[u8] = br#"{"cmd":"NODE_HANDLE_NACK"}"#;
 
-#[derive(Deserialize)]
 struct HookMessage {
     cmd: String,
     /// Of an offer.
-    #[serde(default)]
     seq: u64,
     /// Of an offer's client; 0: unknown.
-    #[serde(default)]
     looks: u32,
-    #[serde(flatten)]
-    stats: Stats,
 }
+
+as_json!(from struct HookMessage { cmd, seq or default, looks or default });
 
 /// Reads a line without its newline; None if it is not for us.
 pub fn understand(line: &[u8]) -> Option<Heard> {
@@ -120,12 +119,13 @@ pub fn understand(line: &[u8]) -> Option<Heard> {
     if !windows.any(|window| window == CMD_PREFIX.as_bytes()) {
         return None;
     }
-    let message: HookMessage = serde_json::from_slice(line).ok()?;
+    let value = json::parse(line).ok()?;
+    let message = HookMessage::from_json(&value).ok()?;
     match message.cmd.strip_prefix(CMD_PREFIX)? {
         "LISTENING" => Some(Heard::News(News::Listening)),
         "CLOSED" => Some(Heard::News(News::Closed)),
         "RELISTEN" => Some(Heard::News(News::WantsListener)),
-        "STATS" => Some(Heard::News(News::Stats(message.stats))),
+        "STATS" => Some(Heard::News(News::Stats(Stats::from_json(&value).ok()?))),
         "TOOK" => Some(Heard::Word(Word::Took(message.seq))),
         "REFUSED" => Some(Heard::Word(Word::Refused(message.seq))),
         "GONE" => Some(Heard::Word(Word::Gone(

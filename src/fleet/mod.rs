@@ -51,7 +51,7 @@ pub use crate::fleet::start::{start, take_over};
 use crate::fleet::status::{AppScale, WorkerStatus};
 use crate::fleet::supervisor::{HandOver, Leave, Request, TryOut};
 use crate::journal::Journal;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use front::channel::{Receiver, Sender, bounded, unbounded};
 use front::gauges::FrontGauges;
 use front::roster::Slot;
 use std::ffi::OsString;
@@ -319,7 +319,7 @@ impl Fleet {
     pub fn wait_stopped(&self, deadline: Instant) -> bool {
         matches!(
             self.done.recv_deadline(deadline),
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected)
+            Err(front::channel::RecvTimeoutError::Disconnected)
         )
     }
 

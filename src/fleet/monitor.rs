@@ -14,7 +14,7 @@ use crate::fleet::alarms::{Alarm, Alarms, Limits};
 use crate::fleet::figures::{Figures, Sample};
 use crate::fleet::status::WorkerStatus;
 use crate::journal::Journal;
-use crossbeam_channel::Sender;
+use front::channel::Sender;
 use front::gauges::FrontGauges;
 use front::roster::{Board, Slot, Worker};
 use front::sys::clock::boottime_us;

@@ -10,12 +10,13 @@ use crate::fleet::scale::Meter;
 use crate::fleet::spec::Launch;
 use crate::fleet::status::{Condition, DEATHS_MAX, Death, Ending, Open, WorkerStatus};
 use crate::fleet::worker::{Starting, State, Worker};
-use crossbeam_channel::Sender;
+use front::as_json;
+use front::channel::Sender;
 use front::gauges::WorkerGauges;
+use front::order;
 use front::roster::{self, Availability, Door, Drain, Roster, Slot};
 use front::sys::clock::monotonic_ms;
 use front::sys::process::Pid;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ const REPLACED_QUIET: Duration = Duration::from_secs(3);
 const SEND_AWAY_SLACK: Duration = Duration::from_secs(1);
 
 /// How a worker stands to its app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Member,
     /// It has still to prove itself: nobody but the supervisor knows of it.
@@ -47,6 +48,14 @@ pub enum Standing {
     /// It goes for good, and its place with it.
     Leaver,
 }
+
+as_json!(
+    enum Standing {
+        Member,
+        Newcomer,
+        Leaver,
+    }
+);
 
 /// What the roster says of a worker and what can change: a new roster is published when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,7 +381,7 @@ pub fn roster(
     asleep: impl Fn(usize) -> Option<roster::Asleep>,
 ) -> Roster {
     let mut order: Vec<(usize, &App)> = apps.iter().enumerate().collect();
-    order.sort_by_key(|(_, app)| app.rank.unwrap_or(usize::MAX));
+    order::sort_by_key(&mut order, |(_, app)| app.rank.unwrap_or(usize::MAX));
     let published = order.into_iter().filter_map(|(index, app)| {
         let known = |place: &&Place| place.app == index && place.standing != Standing::Newcomer;
         let of_app = places.iter().filter(known);

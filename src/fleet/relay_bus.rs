@@ -11,7 +11,9 @@
 //! `process.send({sidekeeper: {to: 'siblings', message}})`.
 
 use crate::fleet::life::LifeKey;
-use serde::{Deserialize, Serialize};
+use front::as_json;
+use front::json::{self, ToJson};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -34,12 +36,20 @@ const NUMBER_ENDS: u64 = 3;
 
 /// An adapter's language. The same number means a fetch in one and a disconnect in another, so a
 /// worker is told only what it has spoken itself; each adapter speaks when it is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dialect {
     Numbered,
     Named,
     Own,
 }
+
+as_json!(
+    enum Dialect {
+        Numbered,
+        Named,
+        Own,
+    }
+);
 
 /// The part of a line that decides where it goes.
 #[derive(Deserialize)]
@@ -85,7 +95,7 @@ impl Letter<'_> {
     /// Node and the hook would obey it. An app may well pass on what a client has sent to it, and
     /// a client must not be able to drain a worker.
     fn is_a_command(&self) -> bool {
-        let command: Result<Command<'_>, _> = serde_json::from_str(self.message.get());
+        let command: Result<Command<'_>, _> = serde_json::from_slice(self.message.get().as_bytes());
         command.is_ok_and(|command| command.cmd.0.starts_with("NODE_"))
     }
 }
@@ -117,23 +127,31 @@ struct Asked {
 }
 
 /// A farewell on behalf of a worker that is gone.
-#[derive(Serialize)]
 struct Farewell<'a> {
-    // First, as the hook writes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     cmd: Option<&'a str>,
     source: &'a str,
-    #[serde(rename = "type")]
     kind: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     nsp: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<u64>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What there is none of is not named.
+impl ToJson for Farewell<'_> {
+    fn to_json(&self, to: &mut json::Writer) {
+        to.open('{');
+        // First, as the hook writes it.
+        let _ = self.cmd.map(|cmd| to.field("cmd", &cmd));
+        to.field("source", &self.source);
+        to.field("type", &self.kind);
+        let _ = self.uid.map(|uid| to.field("uid", &uid));
+        let _ = self.nsp.map(|nsp| to.field("nsp", &nsp));
+        let _ = self.data.map(|data| to.field("data", &data));
+        to.close('}');
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Member {
     key: LifeKey,
     instance: u32,
@@ -144,6 +162,8 @@ struct Member {
     engine: Option<String>,
     names: usize,
 }
+
+as_json!(struct Member { key, instance, speaks, number, engine, names });
 
 impl Member {
     fn new(key: LifeKey, instance: u32) -> Member {
@@ -165,27 +185,32 @@ impl Member {
 }
 
 /// Whose `uid` it is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Name {
     owner: LifeKey,
     nsp: String,
     dialect: Dialect,
 }
 
+as_json!(struct Name { owner, nsp, dialect });
+
 /// The workers of one app.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 struct Family {
     members: Vec<Member>,
     names: HashMap<String, Name>,
 }
 
+as_json!(struct Family { members, names });
+
 /// All apps' workers that have a channel.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Bus {
     families: HashMap<usize, Family>,
-    #[serde(skip)]
     app_of: HashMap<LifeKey, usize>,
 }
+
+as_json!(struct Bus or default { families });
 
 /// A line of ours, and a worker that it is for.
 #[derive(Debug, PartialEq, Eq)]
@@ -235,7 +260,8 @@ impl Bus {
             family.route_engine(from, &envelope, to);
             Some(line)
         } else {
-            let letter: Letter<'a> = serde_json::from_str(envelope.sidekeeper?.get()).ok()?;
+            let letter: Letter<'a> =
+                serde_json::from_slice(envelope.sidekeeper?.get().as_bytes()).ok()?;
             if letter.is_a_command() {
                 return None;
             }
@@ -267,9 +293,7 @@ impl Family {
         };
         let gone = self.members.swap_remove(at);
         let mut part = |dialect, farewell: &Farewell<'_>| {
-            let Ok(mut line) = serde_json::to_vec(farewell) else {
-                return; // Strings and numbers can always be written.
-            };
+            let mut line = json::text(farewell).into_bytes();
             line.push(b'\n');
             for member in self.members.iter().filter(|m| m.speaks.contains(&dialect)) {
                 partings.push(Parting {
@@ -367,14 +391,16 @@ impl Family {
         match envelope.kind? {
             // WORKER_INIT, WORKER_PING
             1 | 2 => {
-                let number = serde_json::from_str(data).ok();
+                let number = serde_json::from_slice(data.as_bytes()).ok();
                 if let Some(member) = self.member(from) {
                     member.number = number.or(member.number);
                 }
                 None
             }
             // FETCH_SOCKETS_RESPONSE, SERVER_SIDE_EMIT_RESPONSE
-            9 | 11 => serde_json::from_str::<Asked>(data).ok().map(|a| a.worker),
+            9 | 11 => serde_json::from_slice::<Asked>(data.as_bytes())
+                .ok()
+                .map(|a| a.worker),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@
 pub mod steps;
 
 use crate::fleet::spec::AppSpec;
-use crossbeam_channel::Sender;
+use front::channel::Sender;
 
 /// What is asked for.
 #[derive(Debug)]

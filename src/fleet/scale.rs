@@ -9,7 +9,7 @@ pub mod policy;
 
 use self::policy::Scaler;
 use crate::fleet::status::Change;
-use crossbeam_channel::Sender;
+use front::channel::Sender;
 use front::roster::Slot;
 use front::sys::process::Pid;
 use std::collections::HashMap;

@@ -6,6 +6,7 @@
 //! signal follows the thread that started them.
 
 use crate::fleet::spec::{AppSpec, Confinement, Inherited, Launch};
+use front::json;
 use front::sys::process::{self, Pid};
 use front::sys::{descriptor, identity, limits};
 use std::env;
@@ -111,7 +112,7 @@ pub fn spawn(order: &Order<'_>) -> io::Result<Spawned> {
         .arg(std::process::id().to_string())
         .arg(number(&listener))
         .arg(number(&channel))
-        .arg(serde_json::to_string(&order.app.confinement)?)
+        .arg(json::text(&order.app.confinement))
         .arg(&order.app.dir)
         .args(words(&order.app.launch, order.socket, order.app.port));
     leave_out(&mut command, &order.app.surroundings.inherited);
@@ -264,8 +265,8 @@ fn become_worker(
     let mut word = || arguments.next().ok_or("__worker: too few arguments");
     let (parent, listener, channel) = (number(&word()?), number(&word()?), number(&word()?));
     let confinement = word()?;
-    let confinement: Confinement = serde_json::from_slice(confinement.as_encoded_bytes())
-        .map_err(|e| format!("__worker: {e}"))?;
+    let confinement: Confinement =
+        json::read(confinement.as_encoded_bytes()).map_err(|e| format!("__worker: {e}"))?;
     let (dir, program) = (word()?, word()?);
 
     // Before the death signal, which the kernel forgets when the user changes.

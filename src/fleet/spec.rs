@@ -2,16 +2,16 @@
 
 use crate::fleet::cron::Cron;
 use crate::journal::date::DateFormat;
+use front::as_json;
 use front::roster::{Policy, Routes};
 use front::sys::identity::Identity;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How a worker's program is started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Launch {
     /// A Node program: gets the hook and an IPC channel. `argv` begins with the interpreter.
     Node { argv: Vec<String> },
@@ -23,8 +23,10 @@ pub enum Launch {
     Program { argv: Vec<String> },
 }
 
+as_json!(enum Launch { Node { argv }, NodeShell { line }, Program { argv } });
+
 /// When and how fast a worker is started again (pm2's words).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartPolicy {
     /// A life that ends before this counts as a failed start. pm2 `min_uptime`.
     pub min_uptime: Duration,
@@ -44,6 +46,11 @@ pub struct RestartPolicy {
     pub autorestart: bool,
 }
 
+as_json!(struct RestartPolicy {
+    min_uptime, max_restarts, restart_delay, delay_first, delay_max, errored_delay, stop_exit_codes,
+    autorestart
+});
+
 impl Default for RestartPolicy {
     fn default() -> Self {
         RestartPolicy {
@@ -61,7 +68,7 @@ impl Default for RestartPolicy {
 
 /// What a worker's process may do and use. Arranged by the process itself, before it becomes the
 /// program; None: as ours.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
     pub user: Option<Identity>,
     pub umask: Option<u32>,
@@ -70,8 +77,10 @@ pub struct Confinement {
     pub limits: Vec<(String, Option<u64>)>,
 }
 
+as_json!(struct Confinement { user, umask, nice, limits });
+
 /// What a worker finds in its environment besides the app's own variables.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Surroundings {
     /// Name of the variable with the instance's number. pm2 `instance_var`.
     pub instance_var: String,
@@ -82,14 +91,24 @@ pub struct Surroundings {
     pub inherited: Inherited,
 }
 
+as_json!(struct Surroundings { instance_var, increment_var, source_maps, inherited });
+
 /// Which of our own variables a worker inherits. pm2 `filter_env`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inherited {
     All,
     None,
     /// All but those whose name holds one of these.
     Without(Vec<String>),
 }
+
+as_json!(
+    enum Inherited {
+        All,
+        None,
+        Without(a),
+    }
+);
 
 impl Default for Surroundings {
     fn default() -> Self {
@@ -103,7 +122,7 @@ impl Default for Surroundings {
 }
 
 /// Files whose change has the app's workers replaced. pm2 `watch`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// Absolute.
     pub paths: Vec<PathBuf>,
@@ -113,8 +132,10 @@ pub struct Watch {
     pub delay: Duration,
 }
 
+as_json!(struct Watch { paths, ignored, delay });
+
 /// Between which numbers of workers an app is kept, and by what it is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
     pub min: u32,
     /// The same as `min`: the number is fixed.
@@ -127,8 +148,10 @@ pub struct Scale {
     pub requests_per_worker: Option<u32>,
 }
 
+as_json!(struct Scale { min, max, cool_down, idle_timeout, requests_per_worker });
+
 /// What a line of a worker looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineForm {
     /// `chat.0 | DATE: line`.
     Prefixed,
@@ -138,8 +161,16 @@ pub enum LineForm {
     Json,
 }
 
+as_json!(
+    enum LineForm {
+        Prefixed,
+        Plain,
+        Json,
+    }
+);
+
 /// Where an app's lines go, and what they look like. pm2's words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSpec {
     /// They go to our own stdout and stderr too.
     pub shown: bool,
@@ -154,6 +185,8 @@ pub struct LogSpec {
     /// `merge_logs`: all workers write to the same files.
     pub merged: bool,
 }
+
+as_json!(struct LogSpec { shown, form, date, out, error, both, merged });
 
 impl Default for LogSpec {
     fn default() -> Self {
@@ -207,7 +240,7 @@ fn numbered(path: &Path, instance: u32) -> PathBuf {
 }
 
 /// One app to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppSpec {
     pub name: String,
     /// Working directory of the workers.
@@ -254,6 +287,13 @@ pub struct AppSpec {
     pub watch: Option<Watch>,
     pub logs: Arc<LogSpec>,
 }
+
+as_json!(struct AppSpec {
+    name, dir, launch, workers, scale, env, port, routes, policy, session_cookies, affinity_cookie,
+    answer_timeout, hand_off, body_bytes_max, drain_rate, drain_timeout, broadcast, restart,
+    hang_timeout, memory_max, wait_ready, listen_timeout, kill_timeout, confinement, surroundings,
+    cron, watch, logs
+});
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ use crate::fleet::supervisor::{
     Autopsies, Inbox, Press, Reloading, Replacing, Scaling, Supervisor,
 };
 use crate::fleet::{Fleet, Settings, StartError};
-use crossbeam_channel::{Sender, bounded, unbounded};
+use front::channel::{Sender, bounded, unbounded};
 use front::roster::{Board, Slot};
 use front::sys::process::Pid;
 use front::sys::{identity, procfs};

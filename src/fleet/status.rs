@@ -2,9 +2,9 @@
 
 use crate::fleet::message::Stats;
 use crate::fleet::worker::State;
+use front::as_json;
 use front::gauges::WorkerGauges;
 use front::roster::Slot;
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,7 +64,7 @@ impl Condition {
 }
 
 /// Why a life ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Somebody wanted it so.
     Asked,
@@ -75,8 +75,17 @@ pub enum Ending {
     Outgrown,
 }
 
+as_json!(
+    enum Ending {
+        Asked,
+        Crashed,
+        Hung,
+        Outgrown,
+    }
+);
+
 /// The end of one life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
     pub at: SystemTime,
     pub life: u32,
@@ -88,6 +97,8 @@ pub struct Death {
     /// What it was doing, if it hung.
     pub autopsy: Option<PathBuf>,
 }
+
+as_json!(struct Death { at, life, pid, reason, ending, autopsy });
 
 /// What a worker has to do with clients at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

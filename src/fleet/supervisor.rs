@@ -33,7 +33,8 @@ use crate::fleet::scale::ScaleOrder;
 use crate::fleet::status::{AppScale, WorkerStatus};
 use crate::fleet::worker::{Event, Starting, State};
 use crate::journal::{Job, Journal};
-use crossbeam_channel::{Receiver, Sender, at, never, select};
+use crossbeam_channel::{at, never};
+use front::channel::{Receiver, Sender, select};
 use front::roster::{Board, Slot};
 use front::sys::identity;
 use front::sys::process::{self, Pid};
@@ -149,31 +150,33 @@ impl Supervisor {
     fn wait(&mut self) {
         let deadline = self.deadline();
         let alarm = deadline.map_or_else(never, at);
+        let (inbox, findings) = (&self.inbox, &self.autopsies.receiver);
         select! {
-            recv(self.inbox.requests) -> request => {
+            recv(inbox.requests.parcels()) -> request => {
                 // Whoever could ask is gone: the process is ending.
+                let request = inbox.requests.opened(request);
                 self.obey(request.unwrap_or(Request::Stop), Instant::now());
             }
-            recv(self.inbox.notices) -> notice => {
-                if let Ok(notice) = notice { self.hear(notice, Instant::now()); }
+            recv(inbox.notices.parcels()) -> notice => {
+                if let Ok(notice) = inbox.notices.opened(notice) { self.hear(notice, Instant::now()); }
             }
-            recv(self.inbox.tails) -> tail => {
-                if let Ok(tail) = tail { self.report(tail); }
+            recv(inbox.tails.parcels()) -> tail => {
+                if let Ok(tail) = inbox.tails.opened(tail) { self.report(tail); }
             }
-            recv(self.autopsies.receiver) -> finding => {
-                if let Ok(finding) = finding { self.hear_finding(finding, Instant::now()); }
+            recv(findings.parcels()) -> finding => {
+                if let Ok(finding) = findings.opened(finding) { self.hear_finding(finding, Instant::now()); }
             }
-            recv(self.inbox.alarms) -> alarm => {
-                if let Ok(alarm) = alarm { self.courier.push(alarm); }
+            recv(inbox.alarms.parcels()) -> alarm => {
+                if let Ok(alarm) = inbox.alarms.opened(alarm) { self.courier.push(alarm); }
             }
-            recv(self.inbox.looks) -> look => {
-                if let Ok(look) = look { self.watch(look); }
+            recv(inbox.looks.parcels()) -> look => {
+                if let Ok(look) = inbox.looks.opened(look) { self.watch(look); }
             }
-            recv(self.inbox.jobs) -> job => {
-                if let Ok(job) = job { self.compress(job); }
+            recv(inbox.jobs.parcels()) -> job => {
+                if let Ok(job) = inbox.jobs.opened(job) { self.compress(job); }
             }
-            recv(self.inbox.wakes) -> _ => self.wake(),
-            recv(self.inbox.children) -> _ => {}
+            recv(inbox.wakes.parcels()) -> _ => self.wake(),
+            recv(inbox.children.parcels()) -> _ => {}
             recv(alarm) -> _ => {}
         }
         let late = deadline.map_or(Duration::ZERO, |d| {

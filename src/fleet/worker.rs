@@ -34,17 +34,16 @@ mod tests;
 pub use event::{Action, Event, Next};
 
 use crate::fleet::rules::Rules;
+use front::as_json;
 use front::roster::Availability;
-use front::sys::carried::{maybe_moment, moment};
 use front::sys::process::Pid;
-use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// How often SIGKILL is repeated and complained about.
 const KILL_REPEAT: Duration = Duration::from_secs(5);
 
 /// How far a stop has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rung {
     /// Asked over the channel.
     Message,
@@ -54,11 +53,18 @@ pub enum Rung {
     Kill,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+as_json!(
+    enum Rung {
+        Message,
+        Terminate,
+        Kill,
+    }
+);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No process; the next life begins at `until`.
     Waiting {
-        #[serde(with = "moment")]
         until: Instant,
     },
     /// The supervisor is starting a process.
@@ -67,14 +73,12 @@ pub enum State {
     Starting(Starting),
     Ready {
         pid: Pid,
-        #[serde(with = "moment")]
         since: Instant,
     },
     /// The app has closed its server by itself. It may listen again, or is about to end.
     /// `steady`: it had served for `min_uptime`.
     Closed {
         pid: Pid,
-        #[serde(with = "moment")]
         until: Instant,
         steady: bool,
     },
@@ -82,48 +86,50 @@ pub enum State {
     /// in any case, if there is one.
     Draining {
         pid: Pid,
-        #[serde(with = "maybe_moment")]
         until: Option<Instant>,
     },
     /// Sent SIGKILL because it did not serve; ends any moment. `steady`: it had served before.
     Condemned {
         pid: Pid,
-        #[serde(with = "moment")]
         until: Instant,
         steady: bool,
     },
     Stopping {
         pid: Pid,
         rung: Rung,
-        #[serde(with = "moment")]
         until: Instant,
     },
     /// The worker has ended while it was stopping, others of its group have not yet.
     Leaving {
         group: Pid,
         rung: Rung,
-        #[serde(with = "moment")]
         until: Instant,
     },
     /// No process, and none will be started.
     Stopped,
 }
 
+as_json!(enum State {
+    Waiting { until }, Spawning, Starting(a), Ready { pid, since }, Closed { pid, until, steady },
+    Draining { pid, until }, Condemned { pid, until, steady }, Stopping { pid, rung, until },
+    Leaving { group, rung, until }, Stopped
+});
+
 /// A process that does not serve yet, and what it still owes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Starting {
     pub pid: Pid,
-    #[serde(with = "moment")]
     pub began: Instant,
-    #[serde(with = "moment")]
     pub deadline: Instant,
     pub listens: bool,
     /// Always so unless the app asked for `wait_ready`.
     pub said_ready: bool,
 }
 
+as_json!(struct Starting { pid, began, deadline, listens, said_ready });
+
 /// A worker over its series of lives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     pub state: State,
     /// The current life; between two lives the coming one, so that the sessions of the dead one
@@ -134,6 +140,8 @@ pub struct Worker {
     /// A new life follows the stop that is under way.
     pub again: bool,
 }
+
+as_json!(struct Worker { state, life, failures, again });
 
 impl Worker {
     /// A worker whose first life is due at once.

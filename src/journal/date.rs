@@ -2,8 +2,8 @@
 //! are a part), in English. Pure: the moment and the offset of the time zone come in. Whoever
 //! writes dates keeps a [`Zone`], which asks the C library once a quarter of an hour.
 
+use front::json::{self, FromJson, ToJson, Wrong};
 use front::sys::calendar;
-use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
 /// Moment's tokens. Where one begins as another does, the longest that fits is meant.
@@ -111,22 +111,21 @@ enum Part {
 }
 
 /// A format that has been read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DateFormat {
     parts: Vec<Part>,
 }
 
-impl From<String> for DateFormat {
-    fn from(format: String) -> DateFormat {
-        DateFormat::read(&format).0
+impl FromJson for DateFormat {
+    fn from_json(value: &json::Value) -> Result<DateFormat, Wrong> {
+        String::from_json(value).map(|format| DateFormat::read(&format).0)
     }
 }
 
 /// A format that reads the same.
-impl From<DateFormat> for String {
-    fn from(format: DateFormat) -> String {
-        let parts = format.parts.iter().map(|part| match part {
+impl ToJson for DateFormat {
+    fn to_json(&self, to: &mut json::Writer) {
+        let parts = self.parts.iter().map(|part| match part {
             Part::Token(token) => (*token).to_owned(),
             // A bracket that closes can only stand outside of brackets.
             Part::Text(text) => {
@@ -137,7 +136,7 @@ impl From<DateFormat> for String {
                 pieces.collect::<Vec<_>>().join("]")
             }
         });
-        parts.collect()
+        parts.collect::<String>().to_json(to);
     }
 }
 
@@ -423,7 +422,7 @@ mod tests {
         ] {
             let format = DateFormat::read(text).0;
             assert_eq!(
-                DateFormat::from(String::from(format.clone())),
+                json::read::<DateFormat>(json::text(&format).as_bytes()).expect("comes back"),
                 format,
                 "{text}"
             );

@@ -2,6 +2,7 @@
 //! sizes, names and times come in, decisions come out.
 
 use crate::journal::date::DateFormat;
+use front::order;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -165,7 +166,9 @@ pub fn to_remove(
     let mut gone = Vec::new();
     let keep = usize::try_from(rotation.files_max).unwrap_or(usize::MAX);
     for shelf in shelves.iter_mut() {
-        shelf.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+        order::sort_by(shelf, |a, b| {
+            (a.modified, &a.path).cmp(&(b.modified, &b.path))
+        });
         if keep > 0 {
             gone.extend(shelf.drain(..shelf.len().saturating_sub(keep)));
         }

@@ -2,6 +2,7 @@
 //! journal's thread.
 
 use crate::journal::rotation::{Aside, Names, Rotation, to_remove};
+use front::order;
 use log::warn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -55,6 +56,8 @@ pub fn sweep(rotation: &Rotation, files: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
         .flatten()
         .filter(|aside| !aside.compressed)
         .collect();
-    plain.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+    order::sort_by(&mut plain, |a, b| {
+        (a.modified, &a.path).cmp(&(b.modified, &b.path))
+    });
     plain.into_iter().map(|aside| aside.path).collect()
 }

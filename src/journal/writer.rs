@@ -7,7 +7,7 @@ use crate::journal::rotation::Rotation;
 use crate::journal::shelf;
 use crate::journal::target::{Target, Terms};
 use crate::journal::{Common, Job, JobEnd};
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use front::channel::{Receiver, Sender, TryRecvError};
 use log::warn;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;

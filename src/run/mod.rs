@@ -34,7 +34,7 @@ use crate::fleet::{self, Fleet, FleetEvent, Progress};
 use crate::journal::Journal;
 use banner::{Arrival, Banner, Row};
 use bound::Bound;
-use crossbeam_channel::{Receiver, bounded, select};
+use front::channel::{Receiver, bounded, select};
 use front::roster::Board;
 use front::route::Tables;
 use front::server::Server;
@@ -351,8 +351,10 @@ impl Conductor {
                 shown = true;
                 show(&self.plan, &self.server, &arrivals);
             }
+            let (trial, changes) = (self.trial(), self.reloads.renewals.changed());
+            let signals = self.signals.receiver();
             select! {
-                recv(self.orders) -> order => match order {
+                recv(self.orders.parcels()) -> order => match self.orders.opened(order) {
                     Ok(Order::Stop) | Err(_) => return address_file,
                     Ok(Order::Reload { only, answer }) => {
                         let begun = self.reloads.begin(&self.fleet, &mut arrivals, &self.plan, only);
@@ -361,7 +363,7 @@ impl Conductor {
                     }
                     Ok(Order::Upgrade { program, asker }) => self.begin_upgrade(program, asker),
                 },
-                recv(self.signals.receiver()) -> signal => match signal {
+                recv(signals.parcels()) -> signal => match signals.opened(signal) {
                     Ok(SIGCHLD) => self.fleet.child_signal(),
                     Ok(SIGTERM | SIGINT) | Err(_) => return address_file,
                     // A terminal that went away has nobody left to press Ctrl-C.
@@ -377,11 +379,11 @@ impl Conductor {
                     Ok(SIGTTOU) if !io::stdin().is_terminal() => one_worker_less(&self.fleet),
                     Ok(other) => warn!("{} has no meaning yet", signal_name(other).unwrap_or("that signal")),
                 },
-                recv(self.trial()) -> said => {
+                recv(trial.parcels()) -> said => {
                     let ended = || "it could not be tried out".to_owned();
-                    self.go_on_upgrading(said.unwrap_or_else(|_| Err(ended())));
+                    self.go_on_upgrading(trial.opened(said).unwrap_or_else(|_| Err(ended())));
                 }
-                recv(self.fleet.events()) -> event => match event {
+                recv(self.fleet.events().parcels()) -> event => match self.fleet.events().opened(event) {
                     Ok(FleetEvent::Ready { app, took }) => {
                         debug!("app {app} has its first ready worker after {} ms", took.as_millis());
                         if let Some(arrival) = index_of(&app).and_then(|index| arrivals.get_mut(index)) {
@@ -404,7 +406,7 @@ impl Conductor {
                         drop(self.fleet.renew(app));
                     }
                 },
-                recv(self.reloads.renewals.changed()) -> changed => match changed {
+                recv(changes.parcels()) -> changed => match changes.opened(changed) {
                     Ok(Changed { app, path }) => {
                         info!("{app}: {} has changed", path.display());
                         drop(self.reloads.begin(&self.fleet, &mut arrivals, &self.plan, Some(app)));

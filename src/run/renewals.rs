@@ -5,7 +5,8 @@
 use super::watching::{Changed, Folders, Watching};
 use crate::fleet::cron::Cron;
 use crate::fleet::spec::AppSpec;
-use crossbeam_channel::{Receiver, after, never};
+use crossbeam_channel::{after, never};
+use front::channel::Receiver;
 use front::sys::calendar;
 use log::{info, warn};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -65,7 +66,7 @@ impl Renewals {
     }
 
     /// Speaks when it is time to ask [`Renewals::due`].
-    pub fn alarm(&self) -> Receiver<Instant> {
+    pub fn alarm(&self) -> crossbeam_channel::Receiver<Instant> {
         let now = unix_now();
         let soonest = self.times.iter().filter_map(|time| time.next).min();
         soonest.map_or_else(never, |next| {
@@ -98,7 +99,7 @@ impl Renewals {
     pub fn changed(&self) -> Receiver<Changed> {
         self.watching
             .as_ref()
-            .map_or_else(never, |watching| watching.changed().clone())
+            .map_or_else(Receiver::never, |watching| watching.changed().clone())
     }
 
     /// The thread that watches files has ended, which it has told.

@@ -1,7 +1,7 @@
 //! Signals as messages for the conductor. One thread hears them, all others hold them back: when it
 //! stops listening, for another binary to take over, what comes meanwhile waits for that one.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use front::channel::{Receiver, Sender, bounded};
 use front::sys::process::{hear_signals, hold_signals};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::{Handle, Signals};

@@ -4,12 +4,13 @@
 
 use crate::admin::Asker;
 use crate::fleet;
+use front::as_json;
+use front::json::{self, FromJson, Wrong};
 use front::roster::CarriedReturning;
 use front::route::CarriedTables;
 use front::server;
-use front::sys::carried::{Baton, moment};
+use front::sys::carried::Baton;
 use front::sys::{exec, identity};
-use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::env;
 use std::ffi::OsString;
@@ -26,10 +27,9 @@ pub const TRIAL_WORD: &str = "__trial";
 pub const VARIABLE: &str = "SIDEKEEPER_LEFT";
 /// Of the form in which everything is left. A new one is for changes that an older binary, or this
 /// one reading what an older has left, would misunderstand; a field with a default is none.
-pub const FORM: u32 = 1;
+pub const FORM: u32 = 2;
 
 /// Everything.
-#[derive(Serialize, Deserialize)]
 pub struct Left {
     pub form: u32,
     /// Of the binary that has left it.
@@ -38,32 +38,33 @@ pub struct Left {
     pub program: PathBuf,
     /// Where the one is found that has left it.
     pub program_before: PathBuf,
-    #[serde(with = "moment")]
     pub began: Instant,
     /// When everything came to a stand.
-    #[serde(with = "moment")]
     pub stood_still: Instant,
     pub fleet: fleet::Carried,
     pub server: server::Carried,
-    #[serde(default)]
     pub tables: CarriedTables,
-    #[serde(default)]
     pub returning: CarriedReturning,
     pub control: Option<Baton>,
     pub dashboard: Option<Baton>,
     /// Who has asked for the upgrade.
     pub asker: Option<Baton>,
     /// Signals that have been heard and not obeyed.
-    #[serde(default)]
     pub signals: Vec<i32>,
 }
 
+as_json!(struct Left {
+    form, version, program, program_before, began, stood_still, fleet, server, tables or default,
+    returning or default, control, dashboard, asker, signals or default
+});
+
 /// What can be read of any form.
-#[derive(Deserialize)]
 struct Label {
     form: u32,
     version: String,
 }
+
+as_json!(from struct Label { form, version });
 
 /// Becomes `program` and leaves it everything; returns only why that has not come about. For the
 /// thread that starts programs, while all others stand still.
@@ -83,10 +84,9 @@ pub fn leave(left: &Left) -> String {
 }
 
 fn write_down(left: &Left) -> io::Result<File> {
-    let mut file = io::BufWriter::new(exec::memory_file(c"sidekeeper-left")?);
-    serde_json::to_writer(&mut file, left)?;
-    file.flush()?;
-    Ok(file.into_inner()?)
+    let mut file = exec::memory_file(c"sidekeeper-left")?;
+    file.write_all(json::text(left).as_bytes())?;
+    Ok(file)
 }
 
 fn become_binary(program: &Path, [state, before]: [i32; 2], why: &str) -> String {
@@ -133,10 +133,11 @@ impl Found {
         let file = File::open(format!("/proc/self/fd/{}", self.state));
         let read = file.and_then(|mut file| file.read_to_end(&mut text));
         read.map_err(|e| format!("what was left cannot be read: {e}"))?;
-        let understood = |e| format!("what was left cannot be understood: {e}");
-        let label: Label = serde_json::from_slice(&text).map_err(understood)?;
+        let understood = |e: Wrong| format!("what was left cannot be understood: {e}");
+        let value = json::parse(&text).map_err(understood)?;
+        let label = Label::from_json(&value).map_err(understood)?;
         knows(label.form).map_err(|why| format!("{why} (left by {})", label.version))?;
-        serde_json::from_slice(&text).map_err(understood)
+        Left::from_json(&value).map_err(understood)
     }
 
     /// From now on there is no way back.

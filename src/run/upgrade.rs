@@ -6,7 +6,7 @@
 use super::Conductor;
 use super::takeover::{self, FORM, Left, TRIAL_WORD, VARIABLE};
 use crate::admin::Asker;
-use crossbeam_channel::{Receiver, never};
+use front::channel::Receiver;
 use front::sys::carried;
 use log::warn;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -61,7 +61,7 @@ impl Conductor {
     /// Where the outcome of the trial comes.
     pub fn trial(&self) -> Receiver<Result<String, String>> {
         let upgrade = self.upgrade.as_ref();
-        upgrade.map_or_else(never, |upgrade| upgrade.trial.clone())
+        upgrade.map_or_else(Receiver::never, |upgrade| upgrade.trial.clone())
     }
 
     /// The trial is over.

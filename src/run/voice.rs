@@ -7,7 +7,7 @@
 //! or Ctrl-S on a terminal, must not stop the service. What finds no room is counted and told.
 
 use crate::journal::date::{DateFormat, Zone};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use front::channel::{Receiver, Sender, bounded};
 use front::sys::clock::unix_ms;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
@@ -22,7 +22,7 @@ const DATE: &str = "YYYY-MM-DD HH:mm:ss.SSS Z";
 /// Of one kind of line so many are written in a second.
 const SAID_MAX: u32 = 10;
 /// Rooms whose lines come with requests.
-const WITH_REQUESTS: [&str; 2] = ["sidekeeper::proxy", "sidekeeper::server"];
+const WITH_REQUESTS: [&str; 2] = ["front::proxy", "front::server"];
 /// An example of what was held back is not longer.
 const EXAMPLE_CHARS_MAX: usize = 200;
 
@@ -131,7 +131,7 @@ struct Writer {
 
 impl Writer {
     fn run(self) {
-        for order in &self.orders {
+        for order in self.orders.iter() {
             self.obey(order);
         }
     }

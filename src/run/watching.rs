@@ -5,7 +5,7 @@
 mod patterns;
 
 use crate::fleet::spec::Watch;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use front::channel::{Receiver, Sender, unbounded};
 use front::sys::epoll::{Epoll, Interest, Waker};
 use front::sys::inotify::{Change, Inotify, Watched};
 use log::{debug, warn};

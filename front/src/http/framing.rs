@@ -6,10 +6,10 @@
 //! fields that nobody could judge when the head was read is how limits are walked around.
 
 use super::field::{is_token_byte, is_value_byte, push, push_decimal, push_hex};
-use serde::{Deserialize, Serialize};
+use crate::as_json;
 
 /// How the end of a body is known (RFC 9112 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// There is none, whatever the head says.
     Empty,
@@ -18,6 +18,15 @@ pub enum Framing {
     /// It ends with the connection; a cut cannot be told from the end.
     UntilClose,
 }
+
+as_json!(
+    enum Framing {
+        Empty,
+        Length(a),
+        Chunked,
+        UntilClose,
+    }
+);
 
 impl Framing {
     /// The field that announces it. Neither an absent body nor one until the close has any.
@@ -80,7 +89,7 @@ impl Malformed {
 }
 
 /// What the next byte belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Done,
     /// Payload of a body with a length.
@@ -92,6 +101,16 @@ enum State {
     Syntax(Syntax),
 }
 
+as_json!(
+    enum State {
+        Done,
+        Length,
+        UntilClose,
+        Data,
+        Syntax(a),
+    }
+);
+
 /// ```text
 /// Size -> [ extension ] -> SizeLf -> (Data) -> DataCr -> DataLf -> Size
 ///                            | size 0
@@ -101,7 +120,7 @@ enum State {
 ///                        v        |
 ///               TrailerName -> TrailerValue -> TrailerLf
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Syntax {
     Size,
     /// Blanks after a size or a value: only a semicolon may follow.
@@ -127,8 +146,31 @@ enum Syntax {
     EndLf,
 }
 
+as_json!(
+    enum Syntax {
+        Size,
+        ExtensionGap,
+        ExtensionStart,
+        ExtensionName,
+        ExtensionNameGap,
+        ExtensionValueStart,
+        ExtensionValue,
+        ExtensionQuoted,
+        ExtensionEscaped,
+        ExtensionQuotedEnd,
+        SizeLf,
+        DataCr,
+        DataLf,
+        TrailerStart,
+        TrailerName,
+        TrailerValue,
+        TrailerLf,
+        EndLf,
+    }
+);
+
 /// Finds the end of one body. Cloning it looks ahead.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
     /// Payload bytes still to come, of the body or of the chunk.
     left: u64,
@@ -139,6 +181,8 @@ pub struct Decoder {
     digits: u8,
     state: State,
 }
+
+as_json!(struct Decoder { left, extra, line, digits, state });
 
 const _: () = assert!(size_of::<Decoder>() <= 16);
 

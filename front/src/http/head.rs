@@ -5,7 +5,7 @@ pub use super::field::{push, push_decimal};
 pub use super::request::{ClientSide, Method, Request, push_ip, read_request};
 pub use super::response::{Asked, Delivery, Response, add_field, read_response};
 
-use serde::{Deserialize, Serialize};
+use crate::as_json;
 use std::mem::MaybeUninit;
 
 /// The most fields a head may have, whatever the limits say: the storage has this size.
@@ -42,11 +42,18 @@ impl Default for HeadLimits {
 }
 
 /// The versions spoken here. Others are refused (RFC 9112 2.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
     Http10,
     Http11,
 }
+
+as_json!(
+    enum Version {
+        Http10,
+        Http11,
+    }
+);
 
 impl Version {
     pub(super) fn from_minor(minor: Option<u8>) -> Option<Version> {

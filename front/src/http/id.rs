@@ -4,7 +4,7 @@
 //! The numbers are a counter, mixed: who sees two of them learns nothing of what lay between.
 //! Making one costs a few instructions; each pool thread counts for itself.
 
-use serde::{Deserialize, Serialize};
+use crate::as_json;
 use std::hash::{BuildHasher, RandomState};
 
 /// Letters of an id: the digits and letters of Crockford's base 32, which nobody misreads.
@@ -19,8 +19,10 @@ const FOREIGN_BYTES_MAX: usize = 128;
 const COUNTER_BITS: u32 = 48;
 
 /// One request's number, unique within its run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u64);
+
+as_json!(struct RequestId(_));
 
 /// What all ids of one run have in common. Shared by all threads that make or read ids.
 #[derive(Clone, Debug)]

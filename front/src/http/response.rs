@@ -10,17 +10,19 @@ use super::framing::{Framing, push_content_length};
 use super::head::{FIELDS_MAX, Fields, HeadLimits, Version};
 use super::hop::{Hop, HopFault, each};
 use super::scan::{Broken, read_by_httparse, scan};
+use crate::as_json;
 use httparse::Header;
-use serde::{Deserialize, Serialize};
 
 /// What the request was, as far as its response depends on it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// A HEAD request: the response has no body whatever it says (RFC 9110 9.3.2).
     pub head: bool,
     /// A WebSocket upgrade was forwarded.
     pub upgrade: bool,
 }
+
+as_json!(struct Asked { head, upgrade });
 
 /// Why a response cannot be passed on. The worker's connection is closed after any of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

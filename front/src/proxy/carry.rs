@@ -7,15 +7,16 @@ use super::slab::Id;
 use super::tunnel::{Direction, Tunnel};
 use super::upstream::Upstream;
 use super::{Client, Context, Outbox, Record};
+use crate::as_json;
+use crate::json::{self, FromJson, Value};
 use crate::roster::{Looks, Slot};
-use crate::sys::carried::{Baton, hex};
-use serde::{Deserialize, Serialize};
-use std::io;
+use crate::sys::carried::Baton;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct CarriedClient {
     socket: Baton,
     peer: Option<SocketAddr>,
@@ -23,11 +24,11 @@ pub struct CarriedClient {
     ended: bool,
     half_closed_ms: Option<u64>,
     refused_by: Option<Slot>,
-    #[serde(with = "hex")]
     unread: Vec<u8>,
-    #[serde(with = "hex")]
     outbox: Vec<u8>,
 }
+
+as_json!(struct CarriedClient { socket, peer, ended, half_closed_ms, refused_by, unread, outbox });
 
 impl CarriedClient {
     pub fn of(client: &Client) -> CarriedClient {
@@ -61,16 +62,17 @@ impl CarriedClient {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct CarriedUpstream {
     socket: Baton,
     slot: Slot,
     life: u32,
     /// The worker has ended its direction.
     ended: bool,
-    #[serde(with = "hex")]
     outbox: Vec<u8>,
 }
+
+as_json!(struct CarriedUpstream { socket, slot, life, ended, outbox });
 
 impl CarriedUpstream {
     fn of(ctx: &mut Context, id: Id) -> Option<CarriedUpstream> {
@@ -104,28 +106,31 @@ impl CarriedUpstream {
 }
 
 /// An exchange under way.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct CarriedExchange {
     /// An [`Exchange`], without what belongs to its thread.
-    state: serde_json::Value,
+    state: Value,
     upstream: Option<CarriedUpstream>,
     /// The app whose first worker it waits for, and how long it does.
-    #[serde(default)]
     awaits: Option<(String, Duration)>,
 }
 
+as_json!(struct CarriedExchange { state, upstream, awaits });
+
 impl CarriedExchange {
-    pub fn of(ctx: &mut Context, exchange: &Exchange) -> serde_json::Result<CarriedExchange> {
+    pub fn of(ctx: &mut Context, exchange: &Exchange) -> CarriedExchange {
         let upstream = exchange.upstream();
-        Ok(CarriedExchange {
-            state: serde_json::to_value(exchange)?,
+        CarriedExchange {
+            state: json::value(exchange),
             awaits: exchange.awaits(ctx),
             upstream: upstream.and_then(|id| CarriedUpstream::of(ctx, id)),
-        })
+        }
     }
 
     pub fn claim(self, ctx: &mut Context, owner: u64) -> io::Result<Box<Exchange>> {
-        let mut exchange: Exchange = serde_json::from_value(self.state)?;
+        let exchange = Exchange::from_json(&self.state);
+        let mut exchange =
+            exchange.map_err(|wrong| io::Error::new(ErrorKind::InvalidData, wrong.to_string()))?;
         let upstream = self.upstream.map(|carried| carried.claim(ctx, owner, true));
         exchange.set_upstream(upstream.transpose()?);
         if let Some((app, patience)) = self.awaits {
@@ -135,16 +140,19 @@ impl CarriedExchange {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct CarriedTunnel {
     upstream: CarriedUpstream,
     to_worker: Direction,
     to_client: Direction,
     active_ms: u64,
     looks: Looks,
-    #[serde(default)]
-    record: serde_json::Value,
+    record: Value,
 }
+
+as_json!(struct CarriedTunnel {
+    upstream, to_worker, to_client, active_ms, looks, record or default
+});
 
 impl CarriedTunnel {
     pub fn of(ctx: &mut Context, tunnel: &Tunnel) -> Option<CarriedTunnel> {
@@ -154,14 +162,14 @@ impl CarriedTunnel {
             to_client: tunnel.to_client,
             active_ms: tunnel.active_ms,
             looks: tunnel.looks(),
-            record: serde_json::to_value(&tunnel.farewell().record).unwrap_or_default(),
+            record: json::value(&tunnel.farewell().record),
         })
     }
 
     pub fn claim(self, ctx: &mut Context, owner: u64) -> io::Result<Box<Tunnel>> {
         let upstream = self.upstream.claim(ctx, owner, false)?;
         // What would be told of it at its end is not worth the tunnel.
-        let record: Record = serde_json::from_value(self.record).unwrap_or_default();
+        let record: Record = Record::from_json(&self.record).unwrap_or_default();
         let tunnel = Tunnel::open(ctx, upstream, self.looks, record);
         let mut tunnel = tunnel.ok_or(io::ErrorKind::NotConnected)?;
         tunnel.to_worker = self.to_worker;

@@ -23,22 +23,20 @@ use super::own::{Own, Told};
 use super::record::{End, Record};
 use super::slab::Id;
 use super::{Audience, Client, CloseReason, Context, Farewell, HandOff, Outcome, head_bytes};
+use crate::as_json;
 use crate::http::forwarded;
 use crate::http::framing::{Decoder, Framing};
 use crate::http::head::{Asked, ClientSide, Method, Request};
 use crate::http::reply::{Details, Form};
 use crate::roster::traffic::Stage;
 use crate::roster::{Looks, Slot};
-use crate::sys::carried::hex;
 use log::{debug, warn};
-use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// See the module's text.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub struct Exchange {
     /// Whose connection it is, and who sent the request.
     from: ClientSide,
@@ -48,7 +46,6 @@ pub struct Exchange {
     last: Option<CloseReason>,
     upload: Upload,
     answer: AnswerState,
-    #[serde(skip)]
     upstream: Option<Id>,
     /// A session binds the request to the slot that was asked.
     bound: bool,
@@ -66,19 +63,15 @@ pub struct Exchange {
     /// The request may be sent once more if its worker dies before it answers.
     repeatable: bool,
     /// What was sent, if it may be sent again, or what waits to be sent.
-    #[serde(with = "hex")]
     kept: Vec<u8>,
     /// No worker has had room for the request yet.
     waiting: Option<Waiting>,
     /// It waits for the first worker of its app.
-    #[serde(skip)]
     queued: Option<Queued>,
     /// The part of the worker's head that has come.
-    #[serde(with = "hex")]
     partial: Vec<u8>,
     interim_heads: u32,
     lesson: Lesson,
-    #[serde(skip)]
     hand_off: Option<Box<HandOff>>,
     /// The worker's connection can carry another exchange after this one.
     reusable: bool,
@@ -91,17 +84,25 @@ pub struct Exchange {
     progress_ms: u64,
 }
 
+as_json!(struct Exchange or default {
+    from, record, asked, last, upload, answer, bound, get, affinity, affine, looks, farewell,
+    repeatable, kept, waiting, partial, interim_heads, lesson, reusable, slow, answer_timeout,
+    body_bytes_max, progress_ms
+});
+
 /// Since when a request waits for room in a worker's backlog, and when it last asked.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 struct Waiting {
     since_ms: u64,
     tried_ms: u64,
 }
 
+as_json!(struct Waiting { since_ms, tried_ms });
+
 /// How often room is asked for. A full backlog gives no event when it empties.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 enum Upload {
     /// Body bytes are still to come; `taken` have come, if their number is limited.
     Body {
@@ -115,12 +116,16 @@ enum Upload {
     Dropped,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+as_json!(enum Upload { Body { decoder, to, taken, held_back }, Done, Dropped });
+
+#[derive(Debug)]
 enum AnswerState {
     Awaited,
     Body { decoder: Decoder, to: Framing },
     Complete,
 }
+
+as_json!(enum AnswerState { Awaited, Body { decoder, to }, Complete });
 
 /// Rounds of one exchange before other connections of the thread have their turn: about a MiB.
 const TURNS_MAX: usize = 16;

@@ -2,18 +2,18 @@
 //! cookies that an app is configured to bind its clients with.
 
 use super::Context;
+use crate::as_json;
 use crate::http::framing::Decoder;
 use crate::http::head::{Request, Response};
 use crate::http::sniff;
 use crate::roster::{Looks, Slot};
 use crate::route;
-use serde::{Deserialize, Serialize};
 
 /// How much of a handshake's body is looked at.
 const SNIFF_BYTES_MAX: usize = 512;
 
 /// What an exchange waits to learn from its answer.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub enum Lesson {
     #[default]
     Nothing,
@@ -23,6 +23,14 @@ pub enum Lesson {
     /// The request names a session that its client has made up: who answers it owns it.
     MadeUp(Box<[u8]>),
 }
+
+as_json!(
+    enum Lesson {
+        Nothing,
+        Handshake(a),
+        MadeUp(a),
+    }
+);
 
 /// Who answers whom.
 #[derive(Clone, Copy, Debug)]

@@ -24,6 +24,7 @@ pub use own::{Own, Told};
 pub use record::{End, Farewell, Record};
 pub use tunnel::Tunnel;
 
+use crate::as_json;
 use crate::gauges::FrontGauges;
 use crate::http::date::Date;
 use crate::http::forwarded::TrustedProxy;
@@ -35,7 +36,6 @@ use crate::sys::pipe::Pipe;
 use access::{AccessLog, Names, Wall};
 use recent::Recent;
 use record::Ids;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use upstream::Upstreams;
@@ -114,7 +114,7 @@ pub struct Context {
     /// Where lines of the access log are composed.
     pub line: Vec<u8>,
     /// Where reads go. Taken out while its bytes are looked at, and put back.
-    pub input: Box<[u8]>,
+    pub input: Vec<u8>,
     /// Where large uploads go through; None until the first one.
     pub pipe: Option<Pipe>,
     /// Where heads are composed.
@@ -202,7 +202,7 @@ pub enum Outcome {
 }
 
 /// Why a connection ends; logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The client asked for it, or speaks HTTP/1.0.
     ClientAsked,
@@ -239,6 +239,28 @@ pub enum CloseReason {
     /// The system ran out of something.
     System,
 }
+
+as_json!(
+    enum CloseReason {
+        ClientAsked,
+        ClientClosed,
+        ClientLeft,
+        Refused,
+        AnsweredEarly,
+        UntilClose,
+        RequestsMax,
+        WorkerDied,
+        WorkerBroke,
+        KeepaliveTimeout,
+        WriteTimeout,
+        AnswerTimeout,
+        WorkerLeaves,
+        TunnelIdle,
+        TunnelEnded,
+        Shutdown,
+        System,
+    }
+);
 
 impl CloseReason {
     /// For the access log, where it says why something was cut.

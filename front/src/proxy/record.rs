@@ -4,14 +4,14 @@
 
 use super::access::{AccessLog, Names, Wall, push_target};
 use super::{CloseReason, Context, Own};
+use crate::as_json;
 use crate::http::head::{ClientSide, Request, Version, push};
 use crate::http::id::{self, RequestId, Run};
+use crate::json::{FromJson, ToJson, Value, Writer, Wrong};
 use crate::roster::Slot;
 use crate::roster::traffic::{self, Progress};
 use crate::route::Why;
-use crate::sys::carried::hex;
 use crate::sys::clock::monotonic_us;
-use serde::{Deserialize, Deserializer, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -23,16 +23,14 @@ pub struct Ids {
     pub counter: id::Counter,
 }
 
-/// One of our own words. (By its own name serde would want to borrow it from what it reads.)
+/// One of the words of [`Why`].
 type Word = &'static str;
 
 /// See the module's text.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub struct Record {
     pub id: RequestId,
     /// The pieces one behind the other; its memory is used again.
-    #[serde(with = "hex")]
     text: Vec<u8>,
     /// Where each piece ends.
     ends: [u32; PIECES],
@@ -45,7 +43,6 @@ pub struct Record {
     /// The worker that was asked last.
     pub slot: Option<Slot>,
     /// Why that one; empty: none was chosen.
-    #[serde(deserialize_with = "known_word")]
     pub why: Word,
     /// When the head was complete, on the pool's clock.
     pub began_us: u64,
@@ -66,9 +63,13 @@ pub struct Record {
     pub end: End,
 }
 
+as_json!(struct Record or default {
+    id, text, ends, client, version, local, app, slot, why, began_us, sent_us, connect_us, first_us,
+    bytes_in, bytes_out, head_out, status, end
+});
+
 /// How a request ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "CarriedEnd", into = "CarriedEnd")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {
     /// It has not.
     #[default]
@@ -90,7 +91,6 @@ pub enum End {
 }
 
 /// An end, as far as the next binary can tell of it.
-#[derive(Serialize, Deserialize)]
 enum CarriedEnd {
     Open,
     Completed,
@@ -99,6 +99,30 @@ enum CarriedEnd {
     HandedOff,
     Tunnel(CloseReason),
     TunnelBy(Peer),
+}
+
+as_json!(
+    enum CarriedEnd {
+        Open,
+        Completed,
+        Cut(reason),
+        Upgraded,
+        HandedOff,
+        Tunnel(reason),
+        TunnelBy(peer),
+    }
+);
+
+impl ToJson for End {
+    fn to_json(&self, to: &mut Writer) {
+        CarriedEnd::from(*self).to_json(to);
+    }
+}
+
+impl FromJson for End {
+    fn from_json(value: &Value) -> Result<End, Wrong> {
+        CarriedEnd::from_json(value).map(End::from)
+    }
 }
 
 impl From<End> for CarriedEnd {
@@ -131,18 +155,27 @@ impl From<CarriedEnd> for End {
 }
 
 /// A word of ours that has been written down.
-fn known_word<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
-    let word = String::deserialize(from)?;
-    let known = Why::words().find(|known| *known == word);
-    Ok(known.unwrap_or_default())
+impl FromJson for Word {
+    fn from_json(value: &Value) -> Result<Word, Wrong> {
+        let word = String::from_json(value)?;
+        let known = Why::words().find(|known| *known == word);
+        Ok(known.unwrap_or_default())
+    }
 }
 
 /// One of the two that we stand between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Client,
     Worker,
 }
+
+as_json!(
+    enum Peer {
+        Client,
+        Worker,
+    }
+);
 
 impl End {
     /// For the access log; README lists them.

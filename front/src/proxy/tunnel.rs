@@ -11,11 +11,11 @@ use super::slab::Id;
 use super::upstream::Upstream;
 use super::{Client, CloseReason, Context, Farewell, Outbox, Outcome, Record, deadline_ms};
 use super::{End as Ending, record};
+use crate::as_json;
 use crate::roster::traffic::{Progress, Request, Stage};
 use crate::roster::{Looks, Returning, Slot};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::socket::{self, End};
-use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct Tunnel {
 }
 
 /// How far one direction has come. It only ever moves down this list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Its source may send.
     Open,
@@ -42,6 +42,14 @@ pub enum Direction {
     /// Its reader has been told the end.
     Ended,
 }
+
+as_json!(
+    enum Direction {
+        Open,
+        Ending,
+        Ended,
+    }
+);
 
 /// Counts a tunnel for as long as it is open.
 #[derive(Debug)]

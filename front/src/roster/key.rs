@@ -4,12 +4,24 @@
 
 #![expect(deprecated, reason = "the only hash of std whose key can be told")]
 
-use serde::{Deserialize, Serialize};
+use crate::json::{FromJson, ToJson, Value, Writer, Wrong};
 use std::hash::{BuildHasher, RandomState, SipHasher};
 
 /// A key of SipHash.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key(u64, u64);
+
+impl ToJson for Key {
+    fn to_json(&self, to: &mut Writer) {
+        (self.0, self.1).to_json(to);
+    }
+}
+
+impl FromJson for Key {
+    fn from_json(value: &Value) -> Result<Key, Wrong> {
+        FromJson::from_json(value).map(|(first, second)| Key(first, second))
+    }
+}
 
 impl Default for Key {
     /// A random one.

@@ -9,14 +9,16 @@
 //! is also exactly when Socket.IO begins to keep its state for the client.
 
 use super::{Key, Slot};
-use serde::{Deserialize, Serialize};
+use crate::as_json;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Mutex, PoisonError};
 
 /// What two handshakes of one client have in common, hashed; None: nothing is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Looks(u32);
+
+as_json!(struct Looks(_));
 
 impl Looks {
     pub const UNKNOWN: Looks = Looks(0);
@@ -43,13 +45,15 @@ const CROWD_MIN: usize = 5;
 const LEFT_MAX: usize = 1024;
 const SHARDS: usize = 64;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Left {
     looks: Looks,
     slot: Slot,
     life: u32,
     at_ms: u64,
 }
+
+as_json!(struct Left { looks, slot, life, at_ms });
 
 /// See the module's text.
 #[derive(Debug)]
@@ -69,11 +73,13 @@ impl Default for Returning {
 }
 
 /// All that it holds, for the binary that takes over.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Carried {
     key: Key,
     left: Vec<Left>,
 }
+
+as_json!(struct Carried { key, left });
 
 impl From<Carried> for Returning {
     fn from(carried: Carried) -> Returning {

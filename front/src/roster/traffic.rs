@@ -2,14 +2,12 @@
 //! plane knows, and answers within a time that the caller sets; admin and the fleet ask. Nouns only.
 
 use super::Slot;
-use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// No worker has had room for it yet.
     Waiting,

@@ -4,17 +4,19 @@
 //! hidden under a keyed hash of it, with a check. No table is needed, no look-up, and nobody can
 //! tell how many workers there are, or make a value that leads to one of them.
 
+use crate::as_json;
 use crate::roster::{Key, Slot};
-use serde::{Deserialize, Serialize};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Makes and reads the values of this run, over all the binaries that it has had. Shared by all pool threads.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Affinity {
     keys: [Key; 3],
     count: AtomicU64,
 }
+
+as_json!(struct Affinity { keys, count });
 
 /// Two numbers of 64 bits in hexadecimal digits.
 const VALUE_BYTES: usize = 32;

@@ -8,13 +8,13 @@ pub mod balance;
 pub mod rules;
 pub mod sticky;
 
+use crate::as_json;
 use crate::http::head::{Method, Request};
 use crate::http::sniff;
 use crate::roster::{
     App, Availability, LastWords, Looks, Policy, Returning, Roster, Slot, View, Worker,
 };
 use crate::sys::clock::monotonic_ms;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
@@ -154,13 +154,14 @@ impl Tables {
 }
 
 /// All tables, for the binary that takes over.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub struct CarriedTables {
     engine: sticky::Carried,
     cookies: sticky::Carried,
     affinity: Affinity,
 }
+
+as_json!(struct CarriedTables or default { engine, cookies, affinity });
 
 impl Tables {
     pub fn carried(&self) -> CarriedTables {

@@ -3,6 +3,7 @@
 //! A prefix matches whole segments only. The cost of a look-up grows with the number of different
 //! prefix lengths, not with the number of routes.
 
+use crate::order;
 use crate::roster::Roster;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -46,7 +47,7 @@ impl Rules {
                 hosts.named.entry(host.as_str().into()).or_insert(index);
             }
         }
-        rules.lengths.sort_unstable_by(|a, b| b.cmp(a));
+        order::sort_by(&mut rules.lengths, |a, b| b.cmp(a));
         rules.lengths.dedup();
         rules
     }

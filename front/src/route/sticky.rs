@@ -6,9 +6,8 @@
 //! dropped whole. That bounds memory and forgets what nobody asks for, with no timer per entry.
 //! A shard's lock is held for one look-up, never across I/O.
 
+use crate::as_json;
 use crate::roster::{Key, Looks, Slot};
-use crate::sys::carried::hex;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
@@ -56,15 +55,15 @@ type Generation = HashMap<u128, Known, BuildHasherDefault<AlreadyHashed>>;
 const SHARDS: usize = 64;
 
 /// All sessions of a table, for the binary that takes over.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Carried {
     keys: [Key; 2],
     /// Each as its key and what is known of it, in whole records.
-    #[serde(with = "hex")]
     old: Vec<u8>,
-    #[serde(with = "hex")]
     young: Vec<u8>,
 }
+
+as_json!(struct Carried { keys, old, young });
 
 /// A session among those that are carried: its key, slot, life, when it was learned, its looks.
 const RECORD_BYTES: usize = 32;
@@ -318,8 +317,8 @@ mod tests {
         for i in 0..2000u32 {
             table.learn("b", &i.to_le_bytes(), HOME, Looks::UNKNOWN, 30_000);
         }
-        let text = serde_json::to_string(&table.carried()).expect("serialises");
-        let carried = serde_json::from_str(&text).expect("comes back");
+        let text = crate::json::text(&table.carried());
+        let carried = crate::json::read(text.as_bytes()).expect("comes back");
         let mut next = Sessions::new(100_000, idle);
         next.take_over(&carried, 31_000);
         for (app, session) in [("a", &b"old"[..]), ("b", &7u32.to_le_bytes())] {

@@ -3,11 +3,11 @@
 
 use super::connection::{Connection, Counted, Phase};
 use super::listener::Listener;
+use crate::as_json;
+use crate::json::Value;
 use crate::proxy::carry::{CarriedClient, CarriedExchange, CarriedTunnel};
 use crate::proxy::{Client, Context};
-use crate::sys::carried::{Baton, hex};
-use log::warn;
-use serde::{Deserialize, Serialize};
+use crate::sys::carried::Baton;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -15,13 +15,14 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 /// Everything that clients are connected to.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub struct Carried {
     pub listeners: Vec<CarriedListener>,
     pub connections: Vec<CarriedConnection>,
-    pub front: serde_json::Value,
+    pub front: Value,
 }
+
+as_json!(struct Carried or default { listeners, connections, front });
 
 impl Carried {
     /// Tunnels among the connections.
@@ -37,13 +38,21 @@ impl Carried {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub enum CarriedListener {
     Tcp(Baton),
     Unix(Baton, PathBuf),
     /// It stays with whoever has passed it on.
     Passed(Box<CarriedListener>),
 }
+
+as_json!(
+    enum CarriedListener {
+        Tcp(a),
+        Unix(a, b),
+        Passed(a),
+    }
+);
 
 impl CarriedListener {
     pub fn of(listener: &Listener) -> CarriedListener {
@@ -68,7 +77,7 @@ impl CarriedListener {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct CarriedConnection {
     client: CarriedClient,
     phase: CarriedPhase,
@@ -76,14 +85,18 @@ pub struct CarriedConnection {
     since_ms: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+as_json!(struct CarriedConnection { client, phase, requests, since_ms });
+
+#[derive(Debug)]
 enum CarriedPhase {
     Idle,
-    Head(#[serde(with = "hex")] Vec<u8>),
+    Head(Vec<u8>),
     Exchange(Box<CarriedExchange>),
     Tunnel(Box<CarriedTunnel>),
     Lingering { told: bool },
 }
+
+as_json!(enum CarriedPhase { Idle, Head(a), Exchange(a), Tunnel(a), Lingering { told } });
 
 impl CarriedConnection {
     /// None: it cannot go on, and ends with this binary.
@@ -98,10 +111,7 @@ impl CarriedConnection {
                     client.begin_anew(original.to_vec());
                     CarriedPhase::Idle
                 }
-                None => {
-                    let carried = CarriedExchange::of(ctx, exchange).inspect_err(|e| warn!("{e}"));
-                    CarriedPhase::Exchange(Box::new(carried.ok()?))
-                }
+                None => CarriedPhase::Exchange(Box::new(CarriedExchange::of(ctx, exchange))),
             },
             Phase::Tunnel(tunnel) => {
                 CarriedPhase::Tunnel(Box::new(CarriedTunnel::of(ctx, tunnel)?))

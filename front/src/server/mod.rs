@@ -14,15 +14,16 @@ mod timers;
 pub use carry::Carried;
 pub use listener::{ListenAddr, SocketAccess};
 
+use crate::channel::{Sender, bounded};
 use crate::gauges::FrontGauges;
 use crate::http::id;
+use crate::json::{self, FromJson};
 use crate::proxy;
 use crate::proxy::access::AccessLog;
 use crate::roster::Board;
 use crate::route::{CarriedTables, Tables};
 use accept::Desk;
 use carry::{CarriedListener, Claimed};
-use crossbeam_channel::{Sender, bounded};
 use listener::Listener;
 use mailbox::Mailbox;
 use pool::{Pool, Shared};
@@ -160,7 +161,7 @@ impl Server {
             tables: Arc::new(Tables::knowing(tables, settings.sessions_max)),
             settings,
             board,
-            front: Arc::new(serde_json::from_value(carried.front).unwrap_or_default()),
+            front: Arc::new(FromJson::from_json(&carried.front).unwrap_or_default()),
             listeners,
             carried: clients.collect::<io::Result<Vec<_>>>()?,
             running: None,
@@ -188,7 +189,7 @@ impl Server {
         let carried = Carried {
             listeners: listeners.map(|one| CarriedListener::of(one)).collect(),
             connections,
-            front: serde_json::to_value(&*self.front).unwrap_or_default(),
+            front: json::value(&*self.front),
         };
         Ok((still, carried))
     }

@@ -8,6 +8,7 @@ use super::listener::Listener;
 use super::mailbox::{Mailbox, Message, StandStill};
 use super::relay::{Relays, Returned};
 use super::timers::Timers;
+use crate::channel::{Receiver, unbounded};
 use crate::gauges::FrontGauges;
 use crate::http::id;
 use crate::proxy::access::Wall;
@@ -21,8 +22,8 @@ use crate::roster::{Board, Drain, View};
 use crate::route::{Router, Tables};
 use crate::sys::clock::{monotonic_ms, monotonic_us};
 use crate::sys::epoll::{Epoll, Event, Interest};
+use crate::sys::memory;
 use crate::sys::socket;
-use crossbeam_channel::{Receiver, unbounded};
 use log::{debug, error, warn};
 use std::io;
 use std::os::fd::AsFd;
@@ -180,7 +181,7 @@ impl PoolThread {
                     counter: id::Counter::new(&shared.run, number),
                     run: shared.run.clone(),
                 },
-                input: vec![0; INPUT_BYTES].into_boxed_slice(),
+                input: memory::buffer(INPUT_BYTES),
                 pipe: None,
                 output: Vec::with_capacity(INPUT_BYTES),
                 spare: Vec::new(),
@@ -542,7 +543,7 @@ impl PoolThread {
     /// What a panic took with it.
     fn restore_buffers(&mut self) {
         if self.ctx.input.is_empty() {
-            self.ctx.input = vec![0; INPUT_BYTES].into_boxed_slice();
+            self.ctx.input = memory::buffer(INPUT_BYTES);
         }
     }
 

@@ -6,13 +6,13 @@
 //! may block on a peer: that is their job. Nothing else in the process waits for them.
 
 use super::connection::{Connection, Phase};
+use crate::channel::{Receiver, Sender, bounded};
 use crate::proxy::tunnel::Direction;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{CloseReason, End, INPUT_BYTES, Outbox};
 use crate::roster::traffic::Request;
 use crate::sys::clock::monotonic_us;
 use crate::sys::socket;
-use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{debug, warn};
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};

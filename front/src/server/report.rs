@@ -5,12 +5,13 @@
 use super::connection::Connection;
 use super::mailbox::{Mailbox, Message};
 use super::relay::Relays;
+use crate::channel::{Sender, bounded};
 use crate::http::id::{RequestId, Run};
+use crate::order;
 use crate::proxy::Context;
 use crate::proxy::slab::{Id, Slab};
 use crate::roster::Slot;
 use crate::roster::traffic::{Heard, Request, Traffic};
-use crossbeam_channel::{Sender, bounded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,7 @@ impl Inquiry {
             }
         }
         // The order of the slab is no order in time.
-        found.sort_unstable_by_key(|(began_us, _)| *began_us);
+        order::sort_by_key(&mut found, |(began_us, _)| *began_us);
         told.more = found.len().saturating_sub(TOLD_MAX);
         for (_, id) in found.into_iter().take(TOLD_MAX) {
             let connection = connections.get_mut(id);
@@ -114,8 +115,9 @@ impl Traffic for Reporter {
         let relayed = self.relays.under_way();
         all.requests
             .extend(relayed.into_iter().filter(|r| of.is_none() || r.slot == of));
-        all.requests
-            .sort_by_key(|request| std::cmp::Reverse(request.age_ms));
+        order::sort_by_key(&mut all.requests, |request| {
+            std::cmp::Reverse(request.age_ms)
+        });
         all
     }
 

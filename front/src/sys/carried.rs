@@ -1,14 +1,19 @@
 //! How values go through our own exec, when another binary takes this process over: descriptors by
-//! their numbers, moments by the machine's clock, bytes as hexadecimal digits.
+//! their numbers, moments by the machine's clock.
 
-use serde::{Deserialize, Serialize};
+use crate::as_json;
+use crate::json::{FromJson, ToJson, Value, Writer, Wrong};
+use crate::sys::clock::monotonic_us;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A descriptor that is to go through the exec, named by its number.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Baton(i32);
+
+as_json!(struct Baton(_));
 
 /// The numbers of all batons that have been made.
 static MADE: Mutex<Vec<i32>> = Mutex::new(Vec::new());
@@ -76,27 +81,24 @@ impl Baton {
     }
 }
 
-/// For `#[serde(with = "carried::moment")]`: an `Instant`, in microseconds of the clock that it is
-/// of and that an exec does not set back.
-pub mod moment {
-    use crate::sys::clock::monotonic_us;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::time::{Duration, Instant};
-
-    pub fn serialize<S: Serializer>(moment: &Instant, to: S) -> Result<S::Ok, S::Error> {
+/// In microseconds of the clock that it is of and that an exec does not set back.
+impl ToJson for Instant {
+    fn to_json(&self, to: &mut Writer) {
         let (now, now_us) = (Instant::now(), monotonic_us());
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let at_us = match moment.checked_duration_since(now) {
+        let at_us = match self.checked_duration_since(now) {
             Some(ahead) => now_us.saturating_add(us(ahead)),
-            None => now_us.saturating_sub(us(now.duration_since(*moment))),
+            None => now_us.saturating_sub(us(now.duration_since(*self))),
         };
-        at_us.serialize(to)
+        at_us.to_json(to);
     }
+}
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Instant, D::Error> {
+impl FromJson for Instant {
+    fn from_json(value: &Value) -> Result<Instant, Wrong> {
         /// Later moments mean never.
         const AHEAD_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-        let at_us = u64::deserialize(from)?;
+        let at_us = u64::from_json(value)?;
         let (now, now_us) = (Instant::now(), monotonic_us());
         let ago = Duration::from_micros(now_us.saturating_sub(at_us));
         let ahead = Duration::from_micros(at_us.saturating_sub(now_us)).min(AHEAD_MAX);
@@ -104,87 +106,21 @@ pub mod moment {
     }
 }
 
-/// For `#[serde(with = "carried::maybe_moment")]`.
-pub mod maybe_moment {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::time::Instant;
-
-    #[derive(Serialize, Deserialize)]
-    struct Moment(#[serde(with = "super::moment")] Instant);
-
-    pub fn serialize<S: Serializer>(moment: &Option<Instant>, to: S) -> Result<S::Ok, S::Error> {
-        moment.map(Moment).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Instant>, D::Error> {
-        Ok(Option::deserialize(from)?.map(|Moment(moment)| moment))
-    }
-}
-
-/// For `#[serde(with = "carried::hex")]`: any bytes.
-pub mod hex {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-    use std::borrow::Cow;
-
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-        let digits = bytes
-            .iter()
-            .flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
-        to.serialize_str(&digits.collect::<String>())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        let text = Cow::<str>::deserialize(from)?;
-        let value = |digit: u8| char::from(digit).to_digit(16);
-        let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
-            [high, low] => u8::try_from(value(*high)? << 4 | value(*low)?).ok(),
-            _ => None,
-        });
-        let bytes: Option<Vec<u8>> = pairs.collect();
-        bytes.ok_or_else(|| D::Error::custom("not hexadecimal"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
     use std::fs::File;
     use std::os::fd::AsFd;
-    use std::time::{Duration, Instant};
-
-    #[derive(Serialize, Deserialize)]
-    struct Values {
-        #[serde(with = "moment")]
-        at: Instant,
-        #[serde(with = "maybe_moment")]
-        maybe: Option<Instant>,
-        #[serde(with = "hex")]
-        bytes: Vec<u8>,
-    }
 
     #[test]
-    fn values_come_back() {
-        let bytes: Vec<u8> = (0..=255).collect();
+    fn moments_come_back() {
         for offset in [Duration::ZERO, Duration::from_secs(1000)] {
             let at = Instant::now() + offset;
-            let values = Values {
-                at,
-                maybe: Some(at),
-                bytes: bytes.clone(),
-            };
-            let text = serde_json::to_string(&values).expect("serialises");
-            let back: Values = serde_json::from_str(&text).expect("comes back");
-            assert_eq!(back.bytes, bytes);
-            for moment in [Some(back.at), back.maybe].into_iter().flatten() {
-                let off = moment.max(at) - moment.min(at);
-                assert!(off < Duration::from_millis(50), "{off:?}");
-            }
+            let back: Instant = json::read(json::text(&at).as_bytes()).expect("comes back");
+            let off = back.max(at) - back.min(at);
+            assert!(off < Duration::from_millis(50), "{off:?}");
         }
-        assert!(serde_json::from_str::<Values>(r#"{"at":0,"maybe":null,"bytes":"0"}"#).is_err());
-        assert!(serde_json::from_str::<Values>(r#"{"at":0,"maybe":null,"bytes":"0g"}"#).is_err());
     }
 
     #[test]

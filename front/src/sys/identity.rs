@@ -1,16 +1,18 @@
 //! Whose rights a process has: user, groups and the few capabilities that outlive root.
 
-use serde::{Deserialize, Serialize};
+use crate::as_json;
 use std::io;
 
 /// A user with its groups, as numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub uid: u32,
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
 }
+
+as_json!(struct Identity { uid, gid, groups });
 
 /// What starting and ending workers of other users takes: CAP_KILL, CAP_SETGID, CAP_SETUID.
 const TO_CHANGE_USERS: [u32; 3] = [5, 6, 7];

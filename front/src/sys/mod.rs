@@ -15,6 +15,7 @@ pub mod exec;
 pub mod identity;
 pub mod inotify;
 pub mod limits;
+pub mod memory;
 pub mod passing;
 pub mod pipe;
 pub mod process;

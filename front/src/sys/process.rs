@@ -1,7 +1,7 @@
 //! Processes: what std's `Command` and `ExitStatus` do not offer. Groups are signalled, never
 //! single processes, and a [`Pid`] cannot be 0 or 1, so "everybody" cannot be hit by mistake.
 
-use serde::{Deserialize, Serialize};
+use crate::json::{FromJson, ToJson, Value, Writer, Wrong};
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
@@ -10,21 +10,18 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// A process that was started by us or has become our child; also names the group it leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pid(i32);
 
-impl TryFrom<u32> for Pid {
-    type Error = &'static str;
-
-    fn try_from(number: u32) -> Result<Pid, &'static str> {
-        Pid::new(number).ok_or("no process has this number")
+impl ToJson for Pid {
+    fn to_json(&self, to: &mut Writer) {
+        self.number().to_json(to);
     }
 }
 
-impl From<Pid> for u32 {
-    fn from(pid: Pid) -> u32 {
-        pid.number()
+impl FromJson for Pid {
+    fn from_json(value: &Value) -> Result<Pid, Wrong> {
+        Pid::new(u32::from_json(value)?).ok_or_else(|| Wrong::wanted("the number of a process"))
     }
 }
 

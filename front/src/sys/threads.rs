@@ -2,6 +2,7 @@
 //! waits, the system call that it is in, and the kernel's stack for those who may see it. Files that
 //! need the memory of the process (`cmdline`, `maps`) are left alone: to read them may wait for it.
 
+use crate::order;
 use std::fs;
 use std::path::PathBuf;
 
@@ -37,7 +38,7 @@ pub fn threads(pid: u32, max: usize) -> Vec<Thread> {
     let mut ids: Vec<u32> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
-    ids.sort_unstable();
+    order::sort_by(&mut ids, u32::cmp);
     ids.into_iter()
         .take(max)
         .filter_map(|id| thread(pid, id))

@@ -3,7 +3,8 @@
 use crate::fleet::spec::{LineForm, LogSpec};
 use crate::journal::date::{DateFormat, Zone};
 use crate::journal::harmless::harmless_json;
-use serde::Serialize;
+use front::as_json;
+use front::json;
 use std::sync::Arc;
 
 /// Which of its outputs a worker has written to.
@@ -40,16 +41,18 @@ pub struct Speaker {
 }
 
 /// pm2's names, and ours for the worker.
-#[derive(Serialize)]
 struct JsonLine<'a> {
     message: &'a str,
     timestamp: &'a str,
-    #[serde(rename = "type")]
     stream: &'static str,
     process_id: u32,
     app_name: &'a str,
     worker: &'a str,
 }
+
+as_json!(to struct JsonLine<'a> {
+    message, timestamp, stream as "type", process_id, app_name, worker
+});
 
 /// The moment of a line, written at most once for all the places that it goes to.
 pub struct Stamp<'a> {
@@ -130,8 +133,7 @@ fn json(
         app_name: &speaker.app,
         worker: &speaker.worker,
     };
-    // Strings and numbers always serialise.
-    let text = serde_json::to_string(&json_line).unwrap_or_default();
+    let text = json::text(&json_line);
     to.extend_from_slice(harmless_json(text).as_bytes());
 }
 

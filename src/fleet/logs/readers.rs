@@ -3,6 +3,7 @@
 
 use crate::fleet::logs::recent::Line;
 use crate::journal::harmless::harmless_json;
+use front::json;
 use front::roster::Slot;
 use front::sys::epoll::{Epoll, Event, Interest};
 use front::sys::socket;
@@ -131,6 +132,5 @@ impl Reader {
 }
 
 fn json(line: &Line) -> String {
-    // Strings and numbers always serialise.
-    harmless_json(serde_json::to_string(line).unwrap_or_default())
+    harmless_json(json::text(line))
 }

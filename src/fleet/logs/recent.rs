@@ -2,8 +2,9 @@
 //! thread. Bounded in bytes for each worker's slot, over all its lives: what a worker said before
 //! it died is what one wants to read after it has been started again.
 
+use front::as_json;
+use front::order;
 use front::roster::Slot;
-use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ const BYTES_MAX: usize = 64 << 10;
 const LINE_BYTES: usize = 64;
 
 /// One line as readers of the logs get it, in JSON.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Line {
     pub worker: Arc<str>,
     /// `stdout` or `stderr`.
@@ -22,9 +23,10 @@ pub struct Line {
     pub time_ms: u64,
     pub line: String,
     /// The order over all workers.
-    #[serde(skip)]
     number: u64,
 }
+
+as_json!(to struct Line { worker, stream, time_ms, line });
 
 #[derive(Debug, Default)]
 pub struct Recent {
@@ -82,7 +84,7 @@ impl Recent {
             .filter(|(slot, _)| slots.is_empty() || slots.contains(slot))
             .flat_map(|(_, kept)| &kept.lines)
             .collect();
-        lines.sort_unstable_by_key(|line| line.number);
+        order::sort_by_key(&mut lines, |line| line.number);
         lines
     }
 }

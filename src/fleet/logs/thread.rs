@@ -11,11 +11,12 @@ use crate::fleet::logs::{CarriedPipe, Command, Printer, Tail};
 use crate::journal::Journal;
 use crate::journal::date::Zone;
 use crate::journal::harmless::harmless;
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use front::channel::{Receiver, Sender, TryRecvError};
 use front::roster::{Board, Slot};
 use front::sys::carried::Baton;
 use front::sys::clock::unix_ms;
 use front::sys::epoll::{Epoll, Interest, Waker};
+use front::sys::memory;
 use front::sys::socket::wait_ready;
 use log::{error, warn};
 use std::collections::{HashMap, VecDeque};
@@ -101,7 +102,7 @@ impl LogsThread {
             readers: ReaderSet::default(),
             stdout: Output::new(io::stdout().as_fd().try_clone_to_owned()?, STDOUT),
             stderr: Output::new(io::stderr().as_fd().try_clone_to_owned()?, STDERR),
-            buffer: vec![0; READ_BYTES],
+            buffer: memory::buffer(READ_BYTES),
             journal,
             zone: Zone::default(),
             scratch: Vec::new(),

@@ -2,8 +2,8 @@
 //! row is four bytes a step, and those of workers that are gone go too.
 
 use crate::fleet::figures::AppPoint;
+use front::as_json;
 use front::roster::Slot;
-use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Seconds of one step, and steps that are kept.
@@ -22,7 +22,7 @@ pub struct WorkerPoint {
 /// A row of figures; null where there was nothing to measure. Newest last.
 type Row = VecDeque<Option<f32>>;
 
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct AppRows {
     pub requests_per_s: Row,
     pub p50_ms: Row,
@@ -30,13 +30,17 @@ pub struct AppRows {
     pub errors_per_s: Row,
 }
 
-#[derive(Clone, Debug, Default, Serialize)]
+as_json!(to struct AppRows { requests_per_s, p50_ms, p99_ms, errors_per_s });
+
+#[derive(Clone, Debug, Default)]
 pub struct WorkerRows {
     pub cpu_percent: Row,
     pub memory_mib: Row,
     pub loop_lag_ms: Row,
     pub sockets: Row,
 }
+
+as_json!(to struct WorkerRows { cpu_percent, memory_mib, loop_lag_ms, sockets });
 
 /// Rows of apps by name, and of workers by slot.
 #[derive(Clone, Debug, Default)]

@@ -8,6 +8,7 @@
 //!
 //! A worker that does not come up, or has fallen silent, is never a reason for more of them.
 
+use front::order;
 use std::time::{Duration, Instant};
 
 /// How often an app is looked at.
@@ -353,7 +354,7 @@ impl Scaler {
 /// Worker 0 is the last to go: apps give it the work of which there is only one.
 pub fn spared<T: Copy>(workers: &[(T, u32, Role, usize)], by: u32) -> Vec<T> {
     let mut order: Vec<_> = workers.to_vec();
-    order.sort_by_key(|(_, instance, role, sessions)| {
+    order::sort_by_key(&mut order, |(_, instance, role, sessions)| {
         let serves = matches!(role, Role::Serving | Role::Silent);
         (
             serves,

@@ -10,7 +10,7 @@ use crate::fleet::channel::CarriedChannel;
 use crate::fleet::ipc::{CarriedIpc, NewLife};
 use crate::fleet::logs::{CarriedPipe, Printer, Speaker};
 use crate::fleet::place::Place;
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use front::channel::{Receiver, Sender, bounded, select};
 use front::roster::Returning;
 use front::sys::carried::keep_none;
 use front::sys::identity;
@@ -215,16 +215,19 @@ impl Supervisor {
     }
 
     /// Waits for a thread that may be waiting for us to hear something.
-    fn wait_for<T>(&mut self, ask: impl FnOnce(&Self) -> Receiver<T>) -> Result<T, String> {
+    fn wait_for<T: Send + 'static>(
+        &mut self,
+        ask: impl FnOnce(&Self) -> Receiver<T>,
+    ) -> Result<T, String> {
         let told = ask(self);
         let deadline = crossbeam_channel::after(STAND_STILL);
         let late = || "a thread did not come to a stand in time".to_owned();
         let notices = self.inbox.notices.clone();
         loop {
             select! {
-                recv(told) -> told => return told.map_err(|_| late()),
-                recv(notices) -> notice => {
-                    if let Ok(notice) = notice { self.hear(notice, Instant::now()); }
+                recv(told.parcels()) -> parcel => return told.opened(parcel).map_err(|_| late()),
+                recv(notices.parcels()) -> notice => {
+                    if let Ok(notice) = notices.opened(notice) { self.hear(notice, Instant::now()); }
                 }
                 recv(deadline) -> _ => return Err(late()),
             }

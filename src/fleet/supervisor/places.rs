@@ -8,6 +8,7 @@ use crate::fleet::rundir;
 use crate::fleet::spawn;
 use crate::fleet::supervisor::Supervisor;
 use crate::fleet::worker::{Event, State};
+use front::order;
 use front::roster::Slot;
 use std::path::Path;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ impl Supervisor {
     /// In the order of apps and instances; who came later stands behind whom it replaces.
     pub fn sort_places(&mut self) {
         let apps = &self.apps;
-        self.places.sort_by_key(|place| {
+        order::sort_by_key(&mut self.places, |place| {
             let rank = apps.get(place.app).and_then(|app| app.rank);
             let rank = rank.unwrap_or(usize::MAX);
             (rank, place.app, place.instance, place.slot)

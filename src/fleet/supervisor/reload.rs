@@ -22,7 +22,8 @@ use crate::fleet::reload::steps::{Present, Step, Trial, steps, trial};
 use crate::fleet::reload::{Progress, ProgressStage, Reload};
 use crate::fleet::spec::AppSpec;
 use crate::fleet::supervisor::Supervisor;
-use crossbeam_channel::Sender;
+use front::channel::Sender;
+use front::order;
 use front::roster::Slot;
 use log::{error, info, warn};
 use std::collections::VecDeque;
@@ -268,7 +269,7 @@ impl Supervisor {
 
     fn serving_specs(&self) -> Vec<AppSpec> {
         let mut apps: Vec<&App> = self.apps.iter().filter(|app| app.rank.is_some()).collect();
-        apps.sort_by_key(|app| app.rank);
+        order::sort_by_key(&mut apps, |app| app.rank);
         apps.iter().map(|app| app.version.spec.clone()).collect()
     }
 

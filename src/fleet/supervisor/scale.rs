@@ -19,7 +19,8 @@ use crate::fleet::scale::policy::{
 use crate::fleet::status::{AppScale, Change, Open};
 use crate::fleet::supervisor::Supervisor;
 use crate::fleet::worker::{Event, State};
-use crossbeam_channel::Sender;
+use front::channel::Sender;
+use front::order;
 use front::roster::{Asleep, Slot, Waker};
 use front::sys::procfs;
 use log::{info, warn};
@@ -310,7 +311,7 @@ impl Supervisor {
     pub fn scales(&self) -> Vec<AppScale> {
         let mut order: Vec<(usize, &App)> = self.apps.iter().enumerate().collect();
         order.retain(|(_, app)| app.rank.is_some());
-        order.sort_by_key(|(_, app)| app.rank);
+        order::sort_by_key(&mut order, |(_, app)| app.rank);
         let told = order.into_iter().map(|(index, app)| {
             let Limits { min, max, .. } = app.limits();
             AppScale {

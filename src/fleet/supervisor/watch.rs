@@ -17,7 +17,7 @@ use crate::fleet::probe::Probe;
 use crate::fleet::status::Open;
 use crate::fleet::supervisor::Supervisor;
 use crate::fleet::worker::{Event, State};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use front::channel::{Receiver, Sender, bounded};
 use front::sys::clock::monotonic_ms;
 use log::{info, warn};
 use std::os::fd::AsFd;

@@ -4,13 +4,13 @@
 //! or says who the client is, is written from what was decided and not copied.
 
 use super::Request;
+use crate::as_json;
 use crate::http::field::{push, push_decimal, push_fields};
-use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 /// Who sent a request and how it reached us.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct ClientSide {
     /// The other end of the connection. `None`: of a Unix socket.
     pub peer: Option<SocketAddr>,
@@ -21,6 +21,8 @@ pub struct ClientSide {
     /// The peer is a trusted proxy: what it says of the client goes on to the worker.
     pub trusted: bool,
 }
+
+as_json!(struct ClientSide { peer, client, secure, trusted });
 
 impl ClientSide {
     /// A client of our own, before or without anybody's word for another one.
