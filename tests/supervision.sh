@@ -249,6 +249,36 @@ SH
     wait "$outer" || true
 fi
 
+# ---- a run directory that somebody sweeps -----------------------------------------------------------
+
+rm -rf "$TMP/apps"
+echo_app 2
+start_sidekeeper
+
+step "what is removed from the run directory is there again, and workers that nobody could reach are renewed"
+before=$(worker_pids echo)
+mark=$(log_mark)
+rm "$SK_DIR/run/"{hook.cjs,broadcast.cjs,lock,*.sock}
+wait_for "the workers to be renewed" 30 eval 'log_since "$mark" | grep -q "reload: done"'
+same "$(status /pid)" 200
+[ -s "$SK_DIR/run/hook.cjs" ] && [ -s "$SK_DIR/run/broadcast.cjs" ] && [ -s "$SK_DIR/run/lock" ]
+has "$(log_since "$mark")" "somebody has removed the sockets of its workers" "files of the run directory were gone"
+wait_for "the old workers to leave" 40 all_dead $before
+same "$(worker_pids echo | wc -l)" 2
+
+step "also when the directory itself is gone"
+mark=$(log_mark)
+rm -r "$SK_DIR/run"
+wait_for "the workers to be renewed" 30 eval 'log_since "$mark" | grep -q "reload: done"'
+same "$(status /pid)" 200
+same "$(stat -c %a "$SK_DIR/run")" 700
+
+step "a single worker that has died is reached again at once"
+rm "$SK_DIR/run/"*.sock
+kill -KILL $(worker_pids echo)
+wait_for "the next lives" 10 eval '[ "$(find "$SK_DIR/run" -name "*.sock" | wc -l)" = 2 ] && [ "$(status /pid)" = 200 ]'
+stop_sidekeeper
+
 # ---- Node ----------------------------------------------------------------------------------------
 
 need_node

@@ -154,6 +154,21 @@ check "and from there an upgrade comes about" upgraded
 check "by name as well, from a folder of its own" eval 'cd "$TMP" && has "$(upgrade ./sidekeeper)" "has taken over from"'
 check "a path that is no path is a mistake of whoever asked" fails upgrade a b
 
+# ---- what it cannot have ------------------------------------------------------------------------
+
+step "what a binary cannot write, open or bind keeps it from nothing"
+# A folder is where a file would have to be, which is like a full disk to whoever writes the file.
+mkdir "$SK_DIR/run/hook.cjs.new"
+echo "{\"apps\": [$(node_spec)], \"access_log\": \"$TMP/nowhere/access.log\"}" >"$TMP/apps.json"
+upgraded
+still_served
+grep -q "WARN .*hook of the binary before" "$LOG"
+grep -q "WARN .*nowhere/access.log" "$LOG"
+rmdir "$SK_DIR/run/hook.cjs.new"
+echo "{\"apps\": [$(node_spec)]}" >"$TMP/apps.json"
+upgraded
+still_served
+
 # ---- afterwards ----------------------------------------------------------------------------------
 
 step "a worker that dies after it is started again, and what it prints is heard"

@@ -60,7 +60,10 @@ impl RunDir {
             source,
         };
         Ok(RunDir {
-            path: fs::canonicalize(path).map_err(failed)?,
+            // It may have been removed; then it is made again for the next worker.
+            path: fs::canonicalize(path)
+                .or_else(|_| std::path::absolute(path))
+                .map_err(failed)?,
             lock: File::from(lock.claim().map_err(failed)?),
         })
     }
@@ -70,10 +73,42 @@ impl RunDir {
         Baton::of(self.lock.as_fd())
     }
 
-    /// Writes the hook and returns its path.
-    pub fn write_hook(&self) -> Result<PathBuf, StartError> {
-        self.write(BROADCAST, BROADCAST_TEXT)?;
-        self.write(HOOK, HOOK_TEXT)
+    /// Where the hook is.
+    pub fn hook(&self) -> PathBuf {
+        self.path.join(HOOK)
+    }
+
+    /// Writes the hook: both of its files, or neither.
+    pub fn write_hook(&self) -> Result<(), StartError> {
+        let files = [(BROADCAST, BROADCAST_TEXT), (HOOK, HOOK_TEXT)];
+        for (name, text) in files {
+            self.write_beside(name, text)?;
+        }
+        for (name, _) in files {
+            let path = self.path.join(name);
+            let moved = fs::rename(self.beside(name), &path);
+            moved.map_err(|source| StartError::RunDir { path, source })?;
+        }
+        Ok(())
+    }
+
+    /// Writes what workers need and somebody has removed, as sweepers of /tmp do; true if anything was
+    /// missing.
+    pub fn mend(&mut self) -> Result<bool, StartError> {
+        let there = |name| self.path.join(name).is_file();
+        if there(HOOK) && there(BROADCAST) {
+            return Ok(false);
+        }
+        let failed = |source| StartError::RunDir {
+            path: self.path.clone(),
+            source,
+        };
+        make(&self.path).map_err(failed)?;
+        if !there(LOCK) {
+            self.lock = lock(&self.path)?;
+        }
+        self.write_hook()?;
+        Ok(true)
     }
 
     /// Lets workers of other users pass through to the hook, and to nothing that they cannot name.
@@ -82,18 +117,19 @@ impl RunDir {
         fs::set_permissions(&path, mode).map_err(|source| StartError::RunDir { path, source })
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<PathBuf, StartError> {
-        let path = self.path.join(name);
+    /// A worker may be starting that is about to read the file.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.new"))
+    }
+
+    fn write_beside(&self, name: &str, text: &str) -> Result<(), StartError> {
+        let path = self.beside(name);
         let public = fs::Permissions::from_mode(0o644);
-        // A worker may be starting that is about to read it.
-        let beside = self.path.join(format!("{name}.new"));
-        let written = fs::write(&beside, text)
-            .and_then(|()| fs::set_permissions(&beside, public))
-            .and_then(|()| fs::rename(&beside, &path));
-        match written {
-            Ok(()) => Ok(path),
-            Err(source) => Err(StartError::RunDir { path, source }),
-        }
+        let written = fs::write(&path, text).and_then(|()| fs::set_permissions(&path, public));
+        written.map_err(|source| {
+            let _ = fs::remove_file(&path);
+            StartError::RunDir { path, source }
+        })
     }
 
     /// Where a worker's socket is.

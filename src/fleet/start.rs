@@ -23,10 +23,11 @@ use front::channel::{Sender, bounded, unbounded};
 use front::roster::{Board, Slot};
 use front::sys::process::Pid;
 use front::sys::{identity, procfs};
+use log::warn;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -45,11 +46,13 @@ pub fn start(
 ) -> Result<(Fleet, Supervisor), StartError> {
     let resources = |source| StartError::Resources { source };
     let run_dir = RunDir::open(&settings.run_dir)?;
+    run_dir.write_hook()?;
     let (apps, places) = lay_out(specs, &run_dir)?;
     let next_slot = places.iter().map(|place| place.slot.0 + 1).max();
     let beginning = Beginning {
         apps,
         places,
+        hook: run_dir.hook(),
         run_dir,
         strangers: procfs::children().into_iter().collect(),
         guard: start_guard(&settings.executable).map_err(resources)?,
@@ -70,8 +73,14 @@ pub fn take_over(
     let (apps, places) = carried.claim_apps()?;
     let groups = places.iter().filter_map(|place| place.worker.group());
     let guard = Guard::take_over(&settings.executable, carried.guard, groups.collect());
+    let run_dir = RunDir::take_over(&settings.run_dir, carried.lock)?;
+    // There are workers and clients to be kept, and the hook of the binary before is there.
+    if let Err(error) = run_dir.write_hook() {
+        warn!("workers that are started get the hook of the binary before: {error}");
+    }
     let beginning = Beginning {
-        run_dir: RunDir::take_over(&settings.run_dir, carried.lock)?,
+        hook: run_dir.hook(),
+        run_dir,
         strangers: carried.strangers,
         guard: guard.map_err(resources)?,
         began: carried.began,
@@ -98,6 +107,7 @@ fn start_guard(executable: &Path) -> io::Result<Guard> {
 struct Beginning {
     apps: Vec<App>,
     places: Vec<Place>,
+    hook: PathBuf,
     run_dir: RunDir,
     guard: Guard,
     strangers: BTreeSet<Pid>,
@@ -112,7 +122,6 @@ fn assemble(
     board: Arc<Board>,
 ) -> Result<(Fleet, Supervisor), StartError> {
     let resources = |source| StartError::Resources { source };
-    let hook = beginning.run_dir.write_hook()?;
     let (requests, requests_in) = unbounded();
     let (children, children_in) = bounded(1);
     let (notices, notices_in) = bounded(NOTICES_MAX);
@@ -172,7 +181,7 @@ fn assemble(
         trial: None,
         guard: beginning.guard,
         run_dir: beginning.run_dir,
-        hook,
+        hook: beginning.hook,
         executable: settings.executable,
         began: beginning.began,
         stopping: false,

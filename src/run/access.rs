@@ -28,7 +28,7 @@ pub struct Access {
 }
 
 /// Opens it. The error is one line that says what to do.
-pub fn open(plan: &AccessPlan, journal: &Journal) -> Result<Access, String> {
+pub fn open(plan: &AccessPlan, journal: &Journal, goes_on: bool) -> Result<Access, String> {
     let log = |sink| AccessLog {
         format: plan.format,
         query: plan.query,
@@ -45,10 +45,11 @@ pub fn open(plan: &AccessPlan, journal: &Journal) -> Result<Access, String> {
     };
     // The journal would try again and again; at a start somebody is there to be told.
     let opened = OpenOptions::new().append(true).create(true).open(path);
-    opened.map_err(|error| {
+    let opened = opened.map_err(|error| {
         let path = path.display();
         format!("cannot write {path}: {error}; choose another --access-log")
-    })?;
+    });
+    super::or_goes_on(opened, goes_on)?;
     Ok(Access {
         log: log(Arc::new(File(journal.open(path, gap(plan.format))))),
         stdout: None,

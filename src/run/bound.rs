@@ -83,7 +83,10 @@ impl Bound {
         let control = claim(left.control)?.map(UnixListener::from);
         let dashboard = match claim(left.dashboard)? {
             Some(listener) => Some(TcpListener::from(listener)),
-            None => plan.dashboard.as_deref().map(bind_dashboard).transpose()?,
+            None => match &plan.dashboard {
+                Some(address) => super::or_goes_on(bind_dashboard(address), true)?,
+                None => None,
+            },
         };
         let board = Arc::new(Board::knowing(left.returning));
         let settings = plan.server.clone();

@@ -86,12 +86,10 @@ pub fn run(
 ) -> Result<(), String> {
     let no_signals = |error| format!("cannot catch signals: {error}");
     let mut signals = Heard::catch().map_err(no_signals)?;
+    let goes_on = found.is_some();
+    let pid = format!("{}\n", std::process::id());
     let _pid_file = match &plan.pid_file {
-        Some(path) => Some(leave(
-            path,
-            format!("{}\n", std::process::id()),
-            "--pid-file",
-        )?),
+        Some(path) => or_goes_on(leave(path, pid, "--pid-file"), goes_on)?,
         None => None,
     };
     if let Some(path) = &plan.address_file {
@@ -100,7 +98,7 @@ pub fn run(
             let _ = std::fs::remove_file(path);
         }
         // It is written last of all: that it cannot be written must be told first.
-        if !path.parent().is_some_and(Path::is_dir) {
+        if !goes_on && !path.parent().is_some_and(Path::is_dir) {
             return Err(format!(
                 "cannot write {}: its folder is not there; choose another --address-file",
                 path.display()
@@ -119,11 +117,10 @@ pub fn run(
         None => Bound::anew(&plan)?,
         Some((found, left)) => Bound::take_over(&plan, found, left)?,
     };
-    let dashboard_token = plan
-        .dashboard_token_file
-        .as_deref()
-        .map(read_token)
-        .transpose()?;
+    let dashboard_token = match &plan.dashboard_token_file {
+        Some(path) => or_goes_on(read_token(path), goes_on)?,
+        None => None,
+    };
     if let Some(rights) = &plan.rights {
         privileges::give_up(rights, &plan.run_dir)?;
     }
@@ -136,7 +133,7 @@ pub fn run(
         count_sessions: count_sessions(server.tables()),
     };
     let access = match &plan.access_log {
-        Some(wanted) => Some(access::open(wanted, &journal)?),
+        Some(wanted) => Some(access::open(wanted, &journal, goes_on)?),
         None => None,
     };
     let settings = fleet::Settings {
@@ -272,6 +269,19 @@ impl Conductor {
         }
         drop(admin);
         drop(address_file);
+    }
+}
+
+/// At a start somebody is there to be told. Where an earlier binary has stopped there are workers and clients to
+/// be kept, so that what is wrong is told in the log, and done without.
+fn or_goes_on<T>(outcome: Result<T, String>, goes_on: bool) -> Result<Option<T>, String> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(why) if goes_on => {
+            warn!("{why}");
+            Ok(None)
+        }
+        Err(why) => Err(why),
     }
 }
 

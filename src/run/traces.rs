@@ -14,10 +14,15 @@ pub struct Trace {
 impl Trace {
     /// Writes the file beside its place and moves it there, so that nobody reads half of it.
     pub fn leave(path: &Path, text: String) -> io::Result<Trace> {
+        if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
+            // From this process's binary before: a full disk is no trouble then.
+            let path = path.to_owned();
+            return Ok(Trace { path, text });
+        }
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}.new", std::process::id()));
-        std::fs::write(&beside, &text)?;
-        if let Err(error) = std::fs::rename(&beside, path) {
+        let written = std::fs::write(&beside, &text).and_then(|()| std::fs::rename(&beside, path));
+        if let Err(error) = written {
             let _ = std::fs::remove_file(&beside);
             return Err(error);
         }

@@ -71,11 +71,18 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, index: usize, now: Instant) {
+        self.mend_run_dir();
         let Some(place) = self.places.get_mut(index) else {
             return;
         };
-        if place.listener.is_none() {
-            rundir::clear_way(&place.socket);
+        match &place.listener {
+            None => rundir::clear_way(&place.socket),
+            // Nobody could connect to what has lost its name.
+            Some(_) if !place.socket.exists() => match rundir::listen(&place.socket) {
+                Ok(listener) => place.listener = Some(listener),
+                Err(error) => warn!("{}: {error}", place.name),
+            },
+            Some(_) => {}
         }
         let order = Order {
             executable: &self.executable,

@@ -4,26 +4,69 @@
 use crate::fleet::StartError;
 use crate::fleet::app::Version;
 use crate::fleet::place::{Place, Standing};
+use crate::fleet::reload::Reload;
 use crate::fleet::rundir;
 use crate::fleet::spawn;
 use crate::fleet::supervisor::Supervisor;
 use crate::fleet::worker::{Event, State};
+use front::channel::unbounded;
 use front::order;
 use front::roster::Slot;
+use log::warn;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 impl Supervisor {
+    /// What somebody has removed from the run directory is there again for who is started now.
+    pub fn mend_run_dir(&mut self) {
+        match self.run_dir.mend() {
+            Ok(false) => {}
+            Ok(true) => warn!(
+                "files of the run directory were gone and have been written again; let nobody sweep it, or choose another --run-dir"
+            ),
+            Err(error) => warn!("files of the run directory are gone: {error}"),
+        }
+    }
+
+    /// Renews the workers that nobody can reach any more, because their sockets have been removed.
+    pub fn renew_unreachable(&mut self) {
+        if self.stopping || self.reloads() {
+            return;
+        }
+        let mut apps: Vec<usize> = Vec::new();
+        for place in &self.places {
+            let serves = matches!(place.worker.state, State::Ready { .. });
+            let member = place.standing == Standing::Member && place.listener.is_some();
+            if serves && member && !apps.contains(&place.app) && !place.socket.exists() {
+                apps.push(place.app);
+            }
+        }
+        for app in apps.into_iter().filter_map(|index| self.apps.get(index)) {
+            warn!(
+                "{}: somebody has removed the sockets of its workers, which nobody can reach now; they are renewed",
+                app.name
+            );
+            // The log says what comes of it.
+            let (tell, _) = unbounded();
+            self.reloading.ask(Reload {
+                apps: None,
+                only: Some(app.name.to_string()),
+                tell,
+            });
+        }
+    }
+
     /// A place with a socket of its own; None if there is no such app.
     pub fn place_for(
-        &self,
+        &mut self,
         app: usize,
         version: &Arc<Version>,
         slot: Slot,
         instance: u32,
         now: Instant,
     ) -> Result<Option<Place>, StartError> {
+        self.mend_run_dir();
         let Some(owner) = self.apps.get(app) else {
             return Ok(None);
         };

@@ -90,6 +90,24 @@ impl Reloading {
         }
     }
 
+    /// One that comes while another is under way waits for its end; of
+    /// those that wait for the same apps, the last one knows best.
+    pub fn ask(&mut self, order: Reload) {
+        self.waiting.retain(|older| {
+            let covered = order.apps.is_some() || older.apps.is_none();
+            let stays = !covered || order.only.is_some() && order.only != older.only;
+            if !stays {
+                let text = "a later reload takes its place".to_owned();
+                let _ = older.tell.send(Progress {
+                    text,
+                    stage: ProgressStage::Refused,
+                });
+            }
+            stays
+        });
+        self.waiting.push_back(order);
+    }
+
     fn work(&mut self) -> Option<&mut Work> {
         self.current.as_mut()?.work.as_mut()
     }
@@ -114,22 +132,9 @@ impl Course {
 }
 
 impl Supervisor {
-    /// Takes an order to reload. One that comes while another is under way waits for its end; of
-    /// those that wait for the same apps, the last one knows best.
+    /// Takes an order to reload.
     pub fn reload(&mut self, order: Reload) {
-        self.reloading.waiting.retain(|older| {
-            let covered = order.apps.is_some() || older.apps.is_none();
-            let stays = !covered || order.only.is_some() && order.only != older.only;
-            if !stays {
-                let text = "a later reload takes its place".to_owned();
-                let _ = older.tell.send(Progress {
-                    text,
-                    stage: ProgressStage::Refused,
-                });
-            }
-            stays
-        });
-        self.reloading.waiting.push_back(order);
+        self.reloading.ask(order);
     }
 
     /// Whether one is under way, or about to begin.

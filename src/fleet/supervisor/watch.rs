@@ -51,6 +51,7 @@ impl Default for Autopsies {
 impl Supervisor {
     /// Takes what the monitor has seen.
     pub fn watch(&mut self, look: Look) {
+        self.renew_unreachable();
         if look.stood_still {
             info!("this process or the machine has stood still; no worker is judged by that time");
             for place in &mut self.places {
