@@ -258,10 +258,10 @@ start_sidekeeper
 step "what is removed from the run directory is there again, and workers that nobody could reach are renewed"
 before=$(worker_pids echo)
 mark=$(log_mark)
-rm "$SK_DIR/run/"{hook.cjs,broadcast.cjs,lock,*.sock}
+rm "$SK_DIR/run/"{hook.cjs,broadcast.cjs,recovery.cjs,lock,*.sock}
 wait_for "the workers to be renewed" 30 eval 'log_since "$mark" | grep -q "reload: done"'
 same "$(status /pid)" 200
-[ -s "$SK_DIR/run/hook.cjs" ] && [ -s "$SK_DIR/run/broadcast.cjs" ] && [ -s "$SK_DIR/run/lock" ]
+[ -s "$SK_DIR/run/hook.cjs" ] && [ -s "$SK_DIR/run/broadcast.cjs" ] && [ -s "$SK_DIR/run/recovery.cjs" ] && [ -s "$SK_DIR/run/lock" ]
 has "$(log_since "$mark")" "somebody has removed the sockets of its workers" "files of the run directory were gone"
 wait_for "the old workers to leave" 40 all_dead $before
 same "$(worker_pids echo | wc -l)" 2

@@ -50,6 +50,8 @@ pub struct Offer {
     pub looks: Looks,
     /// The request's head as the worker is to see it, and the bytes that came behind it.
     pub head: Vec<u8>,
+    /// What the worker is to add to its answer, as the value of a `Set-Cookie`.
+    pub cookie: Option<String>,
     /// Called once, on a thread that must not be held up.
     pub answer: Box<dyn FnOnce(Verdict) + Send>,
 }

@@ -91,6 +91,10 @@ function workerFor(file) {
 const CMD = 'NODE_SIDEKEEPER_BROADCAST';
 const SOURCE = '_sio_adapter';
 
+// On a keeper of packets whose numbers are the same at all workers.
+const SAME_NUMBERS = Symbol('sidekeeper.sameNumbers');
+const EVENT = 2; // of socket.io-parser's PacketType
+
 const adapters = new Set();
 
 // `send` is the process.send of before the hook.
@@ -168,16 +172,18 @@ function shared({ ClusterAdapterWithHeartbeat }, say) {
   };
 }
 
-// With connectionStateRecovery: what a client has missed is kept by the worker that it was at, and
-// sidekeeper brings it back there. So the adapter that keeps it delivers here what comes from
-// anywhere; each worker numbers its own deliveries.
-function recovering({ SessionAwareAdapter, MessageType }, SharedAdapter) {
+// With connectionStateRecovery: what a client has missed is kept by every worker, under the same
+// number everywhere, so that the one that it comes back to can make up its list from its own and from
+// that of the worker it was at (recovery.cjs). The keeper is Socket.IO's own adapter for it.
+function recovering({ Adapter, SessionAwareAdapter, MessageType }, SharedAdapter) {
   return class RecoveringAdapter extends SharedAdapter {
     constructor(nsp) {
       super(nsp);
       this.keeper = new SessionAwareAdapter(nsp);
       this.keeper.rooms = this.rooms;
       this.keeper.sids = this.sids;
+      this.keeper[SAME_NUMBERS] = true;
+      this.kept = 0;
     }
 
     persistSession(session) {
@@ -189,13 +195,15 @@ function recovering({ SessionAwareAdapter, MessageType }, SharedAdapter) {
     }
 
     broadcast(packet, opts) {
-      if (!opts.flags?.local) {
-        const { rooms, except, flags } = opts;
+      const { rooms, except, flags } = opts;
+      const isKept = packet.type === EVENT && packet.id === undefined && !flags?.volatile;
+      const number = isKept ? `${this.uid.slice(0, 8)}${(++this.kept).toString(36)}` : undefined;
+      if (!flags?.local) {
         const spread = { rooms: [...rooms], except: [...(except ?? [])], flags };
-        // Serialised before the keeper adds its number.
-        this.publish({ type: MessageType.BROADCAST, data: { packet, opts: spread } });
+        // Serialised before the number is added.
+        this.publish({ type: MessageType.BROADCAST, data: { packet, opts: spread, number } });
       }
-      this.keeper.broadcast(packet, opts);
+      this.deliver(packet, opts, number);
     }
 
     onMessage(message, offset) {
@@ -205,9 +213,18 @@ function recovering({ SessionAwareAdapter, MessageType }, SharedAdapter) {
       }
       this.nodesMap.set(uid, Date.now());
       const { rooms, except, flags } = data.opts;
-      this.keeper.broadcast(data.packet, { rooms: new Set(rooms), except: new Set(except), flags });
+      const opts = { rooms: new Set(rooms), except: new Set(except), flags };
+      this.deliver(data.packet, opts, data.number);
+    }
+
+    deliver(packet, opts, number) {
+      // Not to be kept; or from a worker with an older hook, and then it gets one of the keeper's.
+      if (number === undefined) return this.keeper.broadcast(packet, opts);
+      packet.data.push(number);
+      this.keeper.packets.push({ id: number, opts, data: packet.data, emittedAt: Date.now() });
+      Adapter.prototype.broadcast.call(this.keeper, packet, opts);
     }
   };
 }
 
-module.exports = { pack, unpack, workerFor, shareByDefault };
+module.exports = { SAME_NUMBERS, pack, unpack, workerFor, shareByDefault };

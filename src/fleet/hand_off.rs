@@ -159,7 +159,8 @@ impl Offers {
         let now_ms = monotonic_ms();
         let seq = self.next_seq;
         self.next_seq += 1;
-        let line = line(seq, now_ms + LEASE_MS, offer.looks, &offer.head);
+        let cookie = offer.cookie.as_deref();
+        let line = line(seq, now_ms + LEASE_MS, offer.looks, cookie, &offer.head);
         self.waiting.push_back(Waiting {
             seq,
             made_ms: now_ms,
@@ -268,7 +269,7 @@ impl Drop for Offers {
 }
 
 /// The message that carries a connection, as Node wants it; the head as latin1.
-fn line(seq: u64, until_ms: u64, looks: Looks, head: &[u8]) -> Vec<u8> {
+fn line(seq: u64, until_ms: u64, looks: Looks, cookie: Option<&str>, head: &[u8]) -> Vec<u8> {
     let mut line = Vec::with_capacity(head.len() + head.len() / 8 + 128);
     line.extend_from_slice(
         b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{\"cmd\":\"NODE_SIDEKEEPER_CONN\",\"seq\":",
@@ -279,6 +280,11 @@ fn line(seq: u64, until_ms: u64, looks: Looks, head: &[u8]) -> Vec<u8> {
     if looks.is_known() {
         line.extend_from_slice(b",\"looks\":");
         line.extend_from_slice(looks.number().to_string().as_bytes());
+    }
+    if let Some(cookie) = cookie {
+        line.extend_from_slice(b",\"cookie\":\"");
+        push_latin1(&mut line, cookie.as_bytes());
+        line.push(b'"');
     }
     line.extend_from_slice(b",\"head\":\"");
     push_latin1(&mut line, head);
@@ -319,6 +325,7 @@ mod tests {
             socket: File::open("/dev/null").expect("/dev/null opens").into(),
             looks: Looks::UNKNOWN,
             head: b"GET /\r\n\r\n\xff\"".to_vec(),
+            cookie: None,
             answer: Box::new(move |verdict| {
                 let taken = matches!(verdict, Verdict::Taken);
                 log.lock().expect("no panic").push((number, taken));
@@ -409,7 +416,13 @@ mod tests {
     #[test]
     fn the_message_is_json_and_holds_any_byte() {
         let every: Vec<u8> = (0..=255).collect();
-        let line = line(7, 99, Looks::from_number(0xfeed), &every);
+        let line = line(
+            7,
+            99,
+            Looks::from_number(0xfeed),
+            Some("a=b; Path=/"),
+            &every,
+        );
         let text = line.strip_suffix(b"\n").expect("one line");
         assert!(!text.contains(&b'\n'));
         let value: serde_json::Value = serde_json::from_slice(text).expect("JSON");
@@ -418,5 +431,6 @@ mod tests {
         assert_eq!(back, every);
         assert_eq!(value["msg"]["seq"], 7);
         assert_eq!(value["msg"]["looks"], 0xfeed);
+        assert_eq!(value["msg"]["cookie"], "a=b; Path=/");
     }
 }

@@ -23,9 +23,10 @@
 //   DRAIN                               take nothing new, finish, go
 //   TRICKLE {spread_ms}                 end the WebSockets one by one, over so long; serve on
 //   LISTENER + descriptor               the answer to RELISTEN
-//   CONN {seq, until, looks, head} + descriptor
+//   CONN {seq, until, looks, cookie, head} + descriptor
 //                                       a client's connection, and what was read from it (latin1);
-//                                       REFUSED from `until` on, in milliseconds of process.hrtime
+//                                       REFUSED from `until` on, in milliseconds of process.hrtime;
+//                                       `cookie` is to be set with the answer
 // `NODE_` makes these messages invisible to the app's own process.on('message').
 
 const { isMainThread } = require('worker_threads');
@@ -252,6 +253,7 @@ function announce(server, { port }) {
   server.once('listening', () => {
     send('LISTENING', { type: 'path', path: socketPath, port, pid: process.pid });
     startStats();
+    if (holdsSocket) recoverFromSiblings();
   });
 }
 
@@ -504,7 +506,7 @@ function countAnew(socket, counted) {
 
 // A connection that the proxy gives us whole, with what it has read from it. Done as net.Server
 // does it, so that close(), getConnections() and the app see an ordinary connection.
-function takeOver(handle, { seq, head, until, looks }) {
+function takeOver(handle, { seq, head, until, looks, cookie }) {
   const server = claimed && claimed.server;
   const full = server && server.maxConnections && server._connections >= server.maxConnections;
   // After its lease the supervisor takes the connection for its own again.
@@ -527,9 +529,34 @@ function takeOver(handle, { seq, head, until, looks }) {
     handedOver.delete(socket);
     send('GONE', { seq, looks });
   });
+  if (cookie) addToAnswer(socket, Buffer.from(`Set-Cookie: ${cookie}\r\n`, 'latin1'));
   socket.unshift(Buffer.from(head, 'latin1'));
   send('TOOK', { seq });
   server.emit('connection', socket);
+}
+
+const STATUS_LINE = /^HTTP\/1\.1 (\d\d\d)[^\r\n]*\r\n/;
+const STATUS_LINE_BYTES_MAX = 256;
+
+// A field for the head of the answer, which whoever serves the connection writes first, and in one
+// piece: Node, and libraries that take an upgrade themselves.
+function addToAnswer(socket, field) {
+  for (const name of ['write', 'end']) {
+    socket[name] = function (chunk, encoding, ...rest) {
+      const isData = typeof chunk === 'string' || chunk instanceof Uint8Array;
+      if (!isData) return Reflect.apply(net.Socket.prototype[name], this, arguments);
+      const coded = typeof encoding === 'string' && typeof chunk === 'string';
+      const bytes = Buffer.from(chunk, coded ? encoding : undefined);
+      const line = STATUS_LINE.exec(bytes.toString('latin1', 0, STATUS_LINE_BYTES_MAX));
+      // Interim answers have heads of their own.
+      const isInterim = line && line[1][0] === '1' && line[1] !== '101';
+      if (!isInterim) for (const each of ['write', 'end']) delete this[each];
+      if (!line || isInterim) return Reflect.apply(net.Socket.prototype[name], this, arguments);
+      const whole = Buffer.concat([bytes.subarray(0, line[0].length), field, bytes.subarray(line[0].length)]);
+      const further = typeof encoding === 'string' ? rest : [encoding, ...rest];
+      return Reflect.apply(net.Socket.prototype[name], this, [whole, ...further]);
+    };
+  }
 }
 
 // ---- Leaving
@@ -687,6 +714,19 @@ function siblings() {
 
 function isOfAdapter(message) {
   return message?.source === '_sio_adapter' || message?._source === '_eio';
+}
+
+// Lost connections that Socket.IO can recover (connectionStateRecovery) are looked for at all
+// workers. By the time that the app listens it has loaded what it serves with; a Socket.IO that comes
+// later looks at its own worker only, as it does without us.
+function recoverFromSiblings() {
+  if (!process.connected) return;
+  for (const file of Object.keys(require.cache)) {
+    if (!/[\\/]socket\.io-adapter[\\/]dist[\\/]/.test(file)) continue;
+    const { exports } = require.cache[file];
+    if (typeof exports?.SessionAwareAdapter !== 'function') continue;
+    require('./recovery.cjs').share(exports.SessionAwareAdapter, nativeSend);
+  }
 }
 
 function joinSiblings() {

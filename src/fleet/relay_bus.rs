@@ -6,8 +6,9 @@
 //! carries is skipped where it lies. Workers of different apps never hear of each other.
 //!
 //! Understood are `@socket.io/cluster-adapter` 0.3 (names itself by `uid`) and 0.2 (by
-//! `cluster.worker.id`), our own adapter (`broadcast.cjs`: as 0.3, but with a `cmd` that keeps its
-//! messages from the app), `@socket.io/cluster-engine`, and letters that an app writes itself:
+//! `cluster.worker.id`), our own adapter and our search for lost sessions (`broadcast.cjs`,
+//! `recovery.cjs`: as 0.3, but with a `cmd` that keeps their messages from the app),
+//! `@socket.io/cluster-engine`, and letters that an app writes itself:
 //! `process.send({sidekeeper: {to: 'siblings', message}})`.
 
 use crate::fleet::life::LifeKey;
@@ -24,12 +25,17 @@ const NAMES_MAX: usize = 10_000;
 
 const ADAPTER: &str = "_sio_adapter";
 const ENGINE: &str = "_eio";
-/// The `cmd` of our own adapter's messages.
+/// The `cmd` of our own adapter's messages, and of those about sessions.
 const OWN_CMD: &str = "NODE_SIDEKEEPER_BROADCAST";
-/// How lines begin that are Node's or the hook's, and those of our own adapter among them.
+const SESSIONS_CMD: &str = "NODE_SIDEKEEPER_SESSIONS";
+/// How lines begin that are Node's or the hook's, and those of the hook among them that are for
+/// siblings.
 const INNER: &[u8] = b"{\"cmd\":\"NODE_";
-const OWN: &[u8] = b"{\"cmd\":\"NODE_SIDEKEEPER_BROADCAST\"";
-/// `ADAPTER_CLOSE` of 0.3 and of our own adapter.
+const FOR_SIBLINGS: [&[u8]; 2] = [
+    b"{\"cmd\":\"NODE_SIDEKEEPER_BROADCAST\"",
+    b"{\"cmd\":\"NODE_SIDEKEEPER_SESSIONS\"",
+];
+/// `ADAPTER_CLOSE` of 0.3, and the farewell of whoever else has a name.
 const NAME_ENDS: u64 = 13;
 /// `WORKER_EXIT` of 0.2.
 const NUMBER_ENDS: u64 = 3;
@@ -41,6 +47,18 @@ enum Dialect {
     Numbered,
     Named,
     Own,
+    Sessions,
+}
+
+impl Dialect {
+    /// What its messages have as their `cmd`.
+    fn cmd(self) -> Option<&'static str> {
+        match self {
+            Dialect::Numbered | Dialect::Named => None,
+            Dialect::Own => Some(OWN_CMD),
+            Dialect::Sessions => Some(SESSIONS_CMD),
+        }
+    }
 }
 
 as_json!(
@@ -248,7 +266,7 @@ impl Bus {
         to: &mut Vec<LifeKey>,
     ) -> Option<&'a [u8]> {
         // The hook's and Node's own messages, which are many, need not be read for this.
-        if line.first() != Some(&b'{') || (line.starts_with(INNER) && !line.starts_with(OWN)) {
+        if line.first() != Some(&b'{') || is_inner(line) {
             return None;
         }
         let family = self.families.get_mut(self.app_of.get(&from)?)?;
@@ -271,6 +289,11 @@ impl Bus {
     }
 }
 
+/// Node's own, or the hook's and not for siblings.
+fn is_inner(line: &[u8]) -> bool {
+    line.starts_with(INNER) && !FOR_SIBLINGS.iter().any(|start| line.starts_with(start))
+}
+
 impl Envelope<'_> {
     fn is_from(&self, source: &str) -> bool {
         self.source.as_ref().is_some_and(|said| said.0 == source)
@@ -279,6 +302,7 @@ impl Envelope<'_> {
     fn dialect(&self) -> Dialect {
         match (&self.cmd, &self.uid) {
             (Some(cmd), _) if cmd.0 == OWN_CMD => Dialect::Own,
+            (Some(cmd), _) if cmd.0 == SESSIONS_CMD => Dialect::Sessions,
             (_, Some(_)) => Dialect::Named,
             (_, None) => Dialect::Numbered,
         }
@@ -317,7 +341,7 @@ impl Family {
         farewell.data = None;
         for (uid, name) in self.names.iter().filter(|(_, name)| name.owner == key) {
             let farewell = Farewell {
-                cmd: (name.dialect == Dialect::Own).then_some(OWN_CMD),
+                cmd: name.dialect.cmd(),
                 uid: Some(uid),
                 nsp: Some(&name.nsp),
                 ..farewell
@@ -338,7 +362,7 @@ impl Family {
             member.learn(dialect);
         }
         let asker = match dialect {
-            Dialect::Named | Dialect::Own => {
+            Dialect::Named | Dialect::Own | Dialect::Sessions => {
                 self.note_name(from, dialect, envelope);
                 let asker = envelope.requester.as_ref();
                 asker.and_then(|uid| self.names.get(uid.0.as_ref()).map(|name| name.owner))

@@ -105,6 +105,35 @@ fn dialects_are_kept_apart() {
 }
 
 #[test]
+fn who_looks_for_a_session_asks_all_that_may_have_it_and_one_answers() {
+    let mut bus = two_apps();
+    #[rustfmt::skip]
+    all_unchanged(&mut bus, &[
+        (0, r#"{"cmd":"NODE_SIDEKEEPER_SESSIONS","type":1,"uid":"a","source":"_sio_adapter"}"#, &[]),
+        // An adapter of the same app.
+        (2, r#"{"cmd":"NODE_SIDEKEEPER_BROADCAST","type":1,"uid":"c","nsp":"/","source":"_sio_adapter"}"#, &[]),
+        (1, r#"{"cmd":"NODE_SIDEKEEPER_SESSIONS","type":1,"uid":"b","source":"_sio_adapter"}"#, &[0]),
+        (2, r#"{"cmd":"NODE_SIDEKEEPER_SESSIONS","type":1,"uid":"d","source":"_sio_adapter"}"#, &[0, 1]),
+        (1, r#"{"cmd":"NODE_SIDEKEEPER_SESSIONS","type":3,"data":{"pid":"p"},"uid":"b","source":"_sio_adapter"}"#, &[0, 2]),
+        (0, r#"{"cmd":"NODE_SIDEKEEPER_SESSIONS","type":4,"requesterUid":"b","uid":"a","source":"_sio_adapter"}"#, &[1]),
+    ]);
+    // In the hook's other words nobody is spoken to.
+    assert_eq!(
+        said(
+            &mut bus,
+            0,
+            r#"{"cmd":"NODE_SIDEKEEPER_SESSION","source":"_sio_adapter"}"#
+        ),
+        None
+    );
+    let farewell = r#"{"cmd":"NODE_SIDEKEEPER_SESSIONS","source":"_sio_adapter","type":13,"uid":"a","nsp":""}"#;
+    assert_eq!(
+        parted(&mut bus, 0),
+        [(1, farewell.to_owned()), (2, farewell.to_owned())]
+    );
+}
+
+#[test]
 fn the_dead_say_farewell_for_every_name_that_they_had() {
     let mut bus = two_apps();
     #[rustfmt::skip]

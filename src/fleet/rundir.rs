@@ -26,9 +26,16 @@ const LOCK: &str = "lock";
 const HOOK: &str = "hook.cjs";
 const HOOK_TEXT: &str = include_str!("hook.cjs");
 const AUTOPSIES: &str = "autopsies";
-/// Beside the hook, which loads it.
+/// Beside the hook, which loads them.
 const BROADCAST: &str = "broadcast.cjs";
 const BROADCAST_TEXT: &str = include_str!("broadcast.cjs");
+const RECOVERY: &str = "recovery.cjs";
+const RECOVERY_TEXT: &str = include_str!("recovery.cjs");
+const HOOK_FILES: [(&str, &str); 3] = [
+    (BROADCAST, BROADCAST_TEXT),
+    (RECOVERY, RECOVERY_TEXT),
+    (HOOK, HOOK_TEXT),
+];
 
 /// A run directory that is ours until this value is dropped, or the process ends.
 #[derive(Debug)]
@@ -78,13 +85,12 @@ impl RunDir {
         self.path.join(HOOK)
     }
 
-    /// Writes the hook: both of its files, or neither.
+    /// Writes the hook: all of its files, or none.
     pub fn write_hook(&self) -> Result<(), StartError> {
-        let files = [(BROADCAST, BROADCAST_TEXT), (HOOK, HOOK_TEXT)];
-        for (name, text) in files {
+        for (name, text) in HOOK_FILES {
             self.write_beside(name, text)?;
         }
-        for (name, _) in files {
+        for (name, _) in HOOK_FILES {
             let path = self.path.join(name);
             let moved = fs::rename(self.beside(name), &path);
             moved.map_err(|source| StartError::RunDir { path, source })?;
@@ -95,8 +101,8 @@ impl RunDir {
     /// Writes what workers need and somebody has removed, as sweepers of /tmp do; true if anything was
     /// missing.
     pub fn mend(&mut self) -> Result<bool, StartError> {
-        let there = |name| self.path.join(name).is_file();
-        if there(HOOK) && there(BROADCAST) {
+        let there = |name: &str| self.path.join(name).is_file();
+        if HOOK_FILES.iter().all(|(name, _)| there(name)) {
             return Ok(false);
         }
         let failed = |source| StartError::RunDir {
@@ -176,7 +182,7 @@ impl RunDir {
     }
 
     pub fn remove_hook(&self) {
-        for name in [HOOK, BROADCAST] {
+        for (name, _) in HOOK_FILES {
             let _ = fs::remove_file(self.path.join(name));
         }
     }

@@ -105,6 +105,46 @@ for (const node of nodes) {
     assert.ok(hello.pid > 0);
   });
 
+  await it('what was not taken keeps its id and is one request', async (sk) => {
+    const [full, other] = sk.workers();
+    const used = fs.readdirSync(`/proc/${full}/fd`).map(Number);
+    execFileSync('prlimit', ['--pid', String(full), `--nofile=${Math.max(...used)}:`]);
+    const open = await Promise.all(Array.from({ length: 4 }, () => openWebSocket(sk)));
+    const noticed = () => sk.log().split('\n').filter((line) => line.startsWith('{') && line.includes('/ws'));
+    const lines = await until('all are noted', () => noticed().length >= 4 && noticed());
+    assert.equal(lines.length, 4);
+    const shown = open.map(({ hello }) => hello.id).sort();
+    const noted = lines.map((line) => JSON.parse(line).request_id).sort();
+    assert.deepEqual(noted, shown);
+    const offered = [...sk.log().matchAll(/(\w+): a connection was not taken/g)];
+    assert.ok(offered.length >= 1);
+    for (const [, id] of offered) assert.ok(shown.includes(id), 'the id of the first offer');
+    for (const { hello } of open) assert.equal(hello.pid, other);
+    open.forEach(({ client }) => client.destroy());
+  }, { args: ['--access-log', '-', '--access-log-format', 'json'] });
+
+  await it('the affinity cookie comes with the answer of the worker itself', async (sk) => {
+    const opened = await connect(sk);
+    opened.write(upgradeHead('/ws'));
+    const head = await opened.head();
+    assert.match(head, /^HTTP\/1\.1 101 [^\r]*\r\nSet-Cookie: where=[0-9a-f]{32}; Path=\/; HttpOnly; SameSite=Lax\r\n/);
+    const { pid } = JSON.parse((await takeFrame(opened)).payload);
+    const cookie = /where=[0-9a-f]+/.exec(head)[0];
+    for (let i = 0; i < 4; i++) {
+      const again = await connect(sk);
+      again.write(upgradeHead('/ws', { Cookie: cookie }));
+      assert.doesNotMatch(await again.head(), /set-cookie/i, 'it has it already');
+      assert.equal(JSON.parse((await takeFrame(again)).payload).pid, pid);
+      again.destroy();
+    }
+    // An answer that is no upgrade, and one that is served as a plain request.
+    const refused = await connect(sk);
+    refused.write(upgradeHead('/refuse'));
+    assert.match(await refused.head(), /^HTTP\/1\.1 404 Not Found\r\nSet-Cookie: where=/);
+    assert.equal(sk.count('is relayed'), 0);
+    [opened, refused].forEach((client) => client.destroy());
+  }, { app: { affinity_cookie: 'where' } });
+
   await it('a killed worker with fifty on their way: all of them are served', async (sk) => {
     const [first, second] = sk.workers();
     for (const pid of [first, second]) process.kill(pid, 'SIGSTOP');
@@ -120,13 +160,15 @@ for (const node of nodes) {
     }
   });
 
-  await it('a worker that is out of descriptors: another one has it, relayed', async (sk) => {
+  await it('a worker that is out of descriptors: another one is offered it and has it', async (sk) => {
     const [full, other] = sk.workers();
     const used = fs.readdirSync(`/proc/${full}/fd`).map(Number);
     execFileSync('prlimit', ['--pid', String(full), `--nofile=${Math.max(...used)}:`]);
     const open = await Promise.all(Array.from({ length: 8 }, () => openWebSocket(sk)));
     assert.ok(open.every(({ hello }) => hello.pid === other));
-    assert.ok(sk.count('was not taken and is relayed') >= 1);
+    assert.ok(sk.count('a connection was not taken') >= 1);
+    assert.equal(sk.count('is relayed'), 0);
+    assert.deepEqual(handedOff(sk), [0, 8]);
     assert.equal(sk.workers()[0], full, 'it lives on');
     open.forEach(({ client }) => client.destroy());
   });
@@ -191,7 +233,7 @@ await test('a session waits for its own worker, and finds it', () =>
     process.kill(hello.pid, 'SIGSTOP');
     const client = await connect(sk);
     client.write(upgradeHead(`/socket.io/?EIO=4&transport=websocket&sid=${sid}`));
-    await sk.says('was not taken and is relayed');
+    await sk.says('that was not taken is relayed');
     process.kill(hello.pid, 'SIGCONT');
     assert.match(await client.head(), /^HTTP\/1.1 101/);
     client.write(frame('2probe'));

@@ -44,7 +44,8 @@ const server = http.createServer((req, res) => {
 const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
 sockets.on('connection', (socket, req) => {
   const { remoteAddress, remotePort } = req.socket;
-  socket.send(JSON.stringify({ pid, instance, remoteAddress, remotePort, url: req.url }));
+  const id = req.headers['x-request-id'];
+  socket.send(JSON.stringify({ pid, instance, remoteAddress, remotePort, url: req.url, id }));
   socket.on('message', (data, isBinary) => {
     const [word, n] = isBinary ? [] : String(data).split(' ');
     if (word === 'flood') socket.send(Buffer.alloc(Number(n), 'x'));

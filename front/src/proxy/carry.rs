@@ -23,7 +23,6 @@ pub struct CarriedClient {
     /// The client has ended its direction.
     ended: bool,
     half_closed_ms: Option<u64>,
-    refused_by: Option<Slot>,
     unread: Vec<u8>,
     outbox: Vec<u8>,
 }
@@ -37,7 +36,6 @@ impl CarriedClient {
             peer: client.peer(),
             ended: client.intake.ended,
             half_closed_ms: client.half_closed_ms(),
-            refused_by: client.refused_by,
             unread: client.unread.clone(),
             outbox: client.outbox.waiting().to_vec(),
         }
@@ -55,7 +53,6 @@ impl CarriedClient {
         // Nobody has seen what has come since; the first read finds out.
         client.intake.readable = true;
         client.half_close_at(self.half_closed_ms);
-        client.refused_by = self.refused_by;
         client.unread = self.unread;
         client.outbox = Outbox::holding(self.outbox);
         Ok(client)

@@ -2,6 +2,7 @@
 
 use super::intake::Intake;
 use super::outbox::Outbox;
+use crate::http::id::RequestId;
 use crate::roster::Slot;
 use crate::sys::epoll::{Epoll, Event, Interest};
 use std::io;
@@ -21,14 +22,23 @@ pub struct Client {
     /// Both directions are dead.
     pub gone: bool,
     half_closed_ms: Option<NonZeroU64>,
-    /// A worker that has not taken the connection: it is relayed, to another one if possible.
-    pub refused_by: Option<Slot>,
+    /// The request that comes has been offered to workers already.
+    pub again: Option<Box<Again>>,
     /// What was read beyond the request at hand.
     pub unread: Vec<u8>,
     /// What the client has not taken yet.
     pub outbox: Outbox,
     /// Its room is watched for: something did not fit.
     watches_write: bool,
+}
+
+/// What is known of a request that no worker has taken yet.
+#[derive(Debug)]
+pub struct Again {
+    /// Who did not take it.
+    pub refused_by: Vec<Slot>,
+    pub id: RequestId,
+    pub began_us: u64,
 }
 
 /// An address without what std keeps of IPv6's flows and scopes: idle connections are many.
@@ -56,7 +66,7 @@ impl Client {
             intake: Intake::default(),
             gone: false,
             half_closed_ms: None,
-            refused_by: None,
+            again: None,
             unread: Vec::new(),
             outbox: Outbox::default(),
             watches_write: false,

@@ -182,10 +182,12 @@ impl Exchange {
     ) -> Box<Exchange> {
         let mut exchange = ctx.spare.pop().unwrap_or_default();
         exchange.reset(ctx, client.peer(), request, last);
+        let again = client.again.take();
+        let again = again.as_deref();
         let record = &mut exchange.record;
-        record.begin(&mut ctx.ids, ctx.now_us, &exchange.from, request);
+        record.begin(&mut ctx.ids, ctx.now_us, &exchange.from, request, again);
         let bodyless = matches!(exchange.upload, Upload::Done);
-        if let Err(own) = exchange.send_request(ctx, client, request, bytes) {
+        if let Err(own) = exchange.send_request(ctx, client, request, bytes, again) {
             // What came behind a request without a body is the next request, whoever answers this
             // one; what may be a body's never is.
             if bodyless && client.unread.is_empty() {

@@ -2,10 +2,10 @@
 //! that it is to see and what came behind it, and from then on the connection costs us nothing.
 //!
 //! Until the worker says that it has taken it we keep the socket and the request as it came. If the
-//! worker dies, refuses or does not answer in time, the connection begins anew with the same bytes
-//! and is relayed: to another worker, or to the one that owns its session.
+//! worker dies, refuses or does not answer in time, the connection begins anew with the same bytes:
+//! it is offered to another worker, and relayed to the one that owns its session, or if nobody takes it.
 
-use super::{Client, End, Farewell};
+use super::{Again, Client, End, Farewell};
 use crate::roster::{Door, Looks, Offer, Slot, Verdict};
 use crate::sys::socket;
 use std::fmt;
@@ -22,6 +22,10 @@ pub struct HandOff {
     pub head: Vec<u8>,
     /// What the client has sent, for the case that the worker does not take it.
     pub original: Vec<u8>,
+    /// For a client that shall come back to this worker.
+    pub cookie: Option<String>,
+    /// Who did not take it before.
+    pub refused_by: Vec<Slot>,
     pub farewell: Farewell,
 }
 
@@ -37,8 +41,7 @@ pub struct NotTaken<K> {
     pub socket: OwnedFd,
     pub address: Option<SocketAddr>,
     pub original: Vec<u8>,
-    /// Who did not take it.
-    pub slot: Slot,
+    pub again: Box<Again>,
     /// What the caller wanted kept with the connection.
     pub kept: K,
 }
@@ -58,6 +61,8 @@ impl HandOff {
             door,
             head,
             original,
+            cookie,
+            mut refused_by,
             mut farewell,
         } = self;
         let address = client.peer();
@@ -67,18 +72,26 @@ impl HandOff {
             socket: client.socket,
             looks,
             head,
+            cookie,
             answer: Box::new(move |verdict| match verdict {
                 Verdict::Taken => {
                     farewell.tell(End::HandedOff);
                     drop(kept);
                 }
-                Verdict::Back(socket) => back(NotTaken {
-                    socket,
-                    address,
-                    original,
-                    slot,
-                    kept,
-                }),
+                Verdict::Back(socket) => {
+                    refused_by.push(slot);
+                    back(NotTaken {
+                        socket,
+                        address,
+                        original,
+                        again: Box::new(Again {
+                            refused_by,
+                            id: farewell.record.id,
+                            began_us: farewell.record.began_us,
+                        }),
+                        kept,
+                    });
+                }
             }),
         });
         if let Err(Offer { socket, answer, .. }) = offered {

@@ -16,7 +16,7 @@ pub mod slab;
 pub mod tunnel;
 pub mod upstream;
 
-pub use client::Client;
+pub use client::{Again, Client};
 pub use exchange::Exchange;
 pub use handoff::HandOff;
 pub use outbox::Outbox;

@@ -180,6 +180,13 @@ impl Recent {
             .unwrap_or_default()
     }
 
+    /// A request has not ended after all.
+    pub fn forget(&mut self, id: RequestId) {
+        if let Some(ended) = self.all.ended.iter_mut().find(|ended| ended.id == id) {
+            *ended = Ended::NOTHING;
+        }
+    }
+
     /// What became of a request.
     pub fn find(&self, id: RequestId, roster: &Roster, now_us: u64) -> Option<Request> {
         let mut all = self.all.entries().chain(self.trouble.entries());

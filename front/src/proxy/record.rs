@@ -3,7 +3,7 @@
 //! and `why` tell it, our own answers name its id. Owned by the request's exchange, later by its tunnel.
 
 use super::access::{AccessLog, Names, Wall, push_target};
-use super::{CloseReason, Context, Own};
+use super::{Again, CloseReason, Context, Own};
 use crate::as_json;
 use crate::http::head::{ClientSide, Request, Version, push};
 use crate::http::id::{self, RequestId, Run};
@@ -251,12 +251,19 @@ impl Record {
         now_us: u64,
         from: &ClientSide,
         request: &Request<'_, '_>,
+        again: Option<&Again>,
     ) {
         let said = &request.said;
         let believed = said
             .request_id
             .filter(|text| from.trusted && id::is_believable(text));
         self.clear(ids, now_us, from.client, believed);
+        if let Some(again) = again {
+            self.began_us = again.began_us;
+            if believed.is_none() {
+                self.keep_id(&ids.run, again.id);
+            }
+        }
         self.version = request.version;
         self.local = !said.forwarded
             && !from.trusted
@@ -336,6 +343,14 @@ impl Record {
         }
         *status = 0;
         *end = End::Open;
+    }
+
+    /// Takes the id that the request had before; there is nothing else yet.
+    fn keep_id(&mut self, run: &Run, id: RequestId) {
+        self.id = id;
+        self.text.clear();
+        push(&mut self.text, &run.text(id));
+        self.ends = [self.text.len() as u32; PIECES];
     }
 
     fn add(&mut self, piece: usize, text: &[u8], bytes_max: usize) {

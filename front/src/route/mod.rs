@@ -265,7 +265,7 @@ impl Router {
             return Decision::NoApp;
         };
         let owner = match self.owner(app, request, now_ms) {
-            Owner::Nobody => self.favourite(app, request, asker.looks, now_ms),
+            Owner::Nobody => self.favourite(app, request, asker.looks, failed, now_ms),
             owner @ (Owner::Worker(..) | Owner::Gone) => owner,
         };
         match owner {
@@ -330,9 +330,17 @@ impl Router {
     }
 
     /// A worker that owns nothing of this client's, but is a better choice than any other one.
-    fn favourite(&self, app: &App, request: &Request<'_, '_>, looks: Looks, now_ms: u64) -> Owner {
+    fn favourite(
+        &self,
+        app: &App,
+        request: &Request<'_, '_>,
+        looks: Looks,
+        failed: &[Slot],
+        now_ms: u64,
+    ) -> Owner {
         if let Some(worker) = self
             .affinity(app, request)
+            .filter(|slot| !failed.contains(slot))
             .and_then(|s| self.serving(app, s, None))
         {
             return Owner::Worker(worker, Why::Affinity);

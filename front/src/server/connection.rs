@@ -268,7 +268,9 @@ impl Connection {
             }
             Ok(Some(request)) => {
                 self.requests = self.requests.saturating_add(1);
-                ctx.front.requests.fetch_add(1, Relaxed);
+                if self.client.again.is_none() {
+                    ctx.front.requests.fetch_add(1, Relaxed);
+                }
                 let max = ctx.settings.requests_per_connection_max;
                 let last = if draining {
                     Some(CloseReason::Shutdown)

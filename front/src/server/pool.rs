@@ -595,19 +595,24 @@ impl PoolThread {
         });
     }
 
-    /// The worker has not taken it: the request is looked at again, and relayed.
+    /// The worker has not taken it: the request is looked at again.
     fn begin_anew(&mut self, not_taken: NotTaken<Counted>) {
         let NotTaken {
             socket,
             address,
             original,
-            slot,
+            again,
             kept,
         } = not_taken;
-        debug!("a connection was not taken and is relayed");
+        let id = self.ctx.ids.run.text(again.id);
+        debug!(
+            "{}: a connection was not taken",
+            String::from_utf8_lossy(&id)
+        );
+        self.ctx.recent.forget(again.id);
         let mut client = Client::new(socket, address, 0);
         client.unread = original;
-        client.refused_by = Some(slot);
+        client.again = Some(again);
         let id = self.watch(Box::new(Connection::new(client, kept, self.ctx.now_ms)));
         self.drive(id);
     }

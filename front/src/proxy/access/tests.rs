@@ -38,7 +38,7 @@ fn record(head: &str) -> Record {
     let request = request.expect("a good head").expect("a whole head");
     let from = ClientSide::direct("192.0.2.7:4711".parse().ok());
     let mut record = Record::default();
-    record.begin(&mut ids, 3000, &from, &request);
+    record.begin(&mut ids, 3000, &from, &request, None);
     record
 }
 

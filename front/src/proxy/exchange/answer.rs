@@ -7,6 +7,7 @@ use crate::http::head::{self, Delivery, Version};
 use crate::proxy::learn::Source;
 use crate::proxy::record::End;
 use crate::proxy::{Client, CloseReason, Context, INPUT_BYTES, Outcome, Own, Tunnel};
+use crate::roster::Slot;
 use log::{debug, warn};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -235,15 +236,21 @@ impl Exchange {
         else {
             return;
         };
-        if self.bound || self.affinity == Some(slot) {
+        if self.bound {
             return;
         }
-        let router = &ctx.router;
-        if let Some((app, worker)) = router.roster().find(slot)
-            && let Some(field) = router.affinity_field(app, worker, self.from.secure)
-        {
+        if let Some(field) = self.affinity_cookie(ctx, slot) {
             head::add_field(head, b"Set-Cookie", field.as_bytes());
         }
+    }
+
+    /// The cookie that leads to this worker, for a client whose cookie does not.
+    pub(super) fn affinity_cookie(&self, ctx: &Context, slot: Slot) -> Option<String> {
+        if !self.affine || self.affinity == Some(slot) {
+            return None;
+        }
+        let (app, worker) = ctx.router.roster().find(slot)?;
+        ctx.router.affinity_field(app, worker, self.from.secure)
     }
 
     pub(super) fn answer_body(

@@ -6,7 +6,7 @@ use crate::gauges::AppGauges;
 use crate::http::framing::{self, Framing, Malformed};
 use crate::http::head::{Method, Request, push};
 use crate::http::sniff;
-use crate::proxy::{Client, Context, Farewell, HandOff, Own, deadline_ms};
+use crate::proxy::{Again, Client, Context, Farewell, HandOff, Own, deadline_ms};
 use crate::roster::{Door, Slot};
 use crate::route::{self, Asker, Decision, Moved, Why};
 use log::debug;
@@ -15,6 +15,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Workers that are tried at once for one request before it waits.
 const WORKERS_TRIED_MAX: usize = 4;
+/// Workers that a connection is offered to before it is relayed. One that says nothing keeps it for
+/// its lease.
+const OFFERS_MAX: usize = 2;
 
 impl Exchange {
     pub(super) fn send_request(
@@ -23,6 +26,7 @@ impl Exchange {
         client: &mut Client,
         request: &Request<'_, '_>,
         bytes: &[u8],
+        again: Option<&Again>,
     ) -> Result<(), Own> {
         if request.ends_here {
             return Err(Own::FinalRecipient {
@@ -39,7 +43,7 @@ impl Exchange {
         // A poll that has reached a worker must not reach it twice: engine.io ends the session.
         let repeatable = request.is_idempotent_and_bodyless() && !request.websocket && !has_sid;
         let ip = self.from.client.map(|a| a.ip());
-        let avoid = client.refused_by.as_slice();
+        let avoid = again.map_or(&[][..], |again| &again.refused_by);
         let asker = Asker {
             address: ip,
             looks: ctx.router.looks(request, ip),
@@ -81,12 +85,21 @@ impl Exchange {
         output.clear();
         request.write_for_worker(&mut output, &self.from, self.record.id_text());
         let rest = bytes.get(request.len..).unwrap_or_default();
-        let door = match client.refused_by {
-            None if request.websocket => open_door(ctx, &decision),
-            None | Some(_) => None,
+        let door = if request.websocket && avoid.len() < OFFERS_MAX {
+            open_door(ctx, &decision, avoid)
+        } else {
+            None
         };
         let sent = if let Some((slot, door)) = door {
             output.extend_from_slice(rest);
+            let bound = matches!(
+                decision,
+                Decision::Worker {
+                    why: Why::Sid(_),
+                    ..
+                }
+            );
+            let cookie = (!bound).then(|| self.affinity_cookie(ctx, slot)).flatten();
             self.record.slot = Some(slot);
             self.hand_off = Some(Box::new(HandOff {
                 slot,
@@ -94,10 +107,15 @@ impl Exchange {
                 door,
                 head: output.clone(),
                 original: bytes.to_vec(),
+                cookie,
+                refused_by: avoid.to_vec(),
                 farewell: Farewell::default(),
             }));
             Ok(())
         } else {
+            if !avoid.is_empty() {
+                debug!("a connection that was not taken is relayed");
+            }
             self.first_body_bytes(client, rest, &mut output)
                 .and_then(|()| self.send_to(ctx, client, decision, false, &output))
         };
@@ -350,11 +368,18 @@ impl Exchange {
     }
 }
 
-/// The decided worker's door, if connections may be handed to it.
-fn open_door(ctx: &Context, decision: &Decision) -> Option<(Slot, Arc<dyn Door>)> {
+/// The decided worker's door, if connections may be handed to it and this one was not refused there.
+fn open_door(
+    ctx: &Context,
+    decision: &Decision,
+    refused_by: &[Slot],
+) -> Option<(Slot, Arc<dyn Door>)> {
     let Decision::Worker { app, worker, .. } = decision else {
         return None;
     };
     let target = ctx.router.roster().apps.get(*app)?.workers.get(*worker)?;
+    if refused_by.contains(&target.slot) {
+        return None;
+    }
     Some((target.slot, target.door.clone()?))
 }
