@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Traps that Node, engine.io and the kernel set for whoever stands in front of them. Each has a test;
-# those that are nowhere else are here and in realtime/traps.mjs, on the oldest and the newest Node.
+# those that are nowhere else are here and in realtime/traps.mjs, on every version of Node that we support.
 #
 #   a descriptor that blocks, handed over      realtime/handoff.mjs: a slow reader does not stop the worker
 #   two descriptors in one message             src/fleet/channel_tests.rs; here: hand-offs pile up
@@ -9,7 +9,7 @@
 #   a socket path of 108 bytes                 here: --listen; badinput.sh: the run directory
 #   fastify listens twice                      hook/matrix.mjs: fastify.cjs; hook/wire.py
 #   a preflight with a sid and no cookie       realtime/sessions.mjs, sessions.sh
-#   a POST with a sid, its body in pieces      sessions.sh: a post that comes in pieces
+#   a POST with a sid, its body in pieces      realtime/corners.mjs; sessions.sh: a post that comes in pieces
 #   overlapping polls                          here
 #   an idle connection closed as we use it     here; hook/wire.py: keep_alive_outlasts_the_proxy
 #   a refused upgrade                          realtime/handoff.mjs, websocket.sh (relayed)
@@ -20,8 +20,8 @@
 #   npm start                                  hook/matrix.mjs, supervision.sh
 #   ESM with top-level await                   hook/matrix.mjs: esm.mjs
 #   SIGTERM during a long poll                 here; shutdown.sh
-# seconds: 30
-# limit: 150
+# seconds: 55
+# limit: 240
 . "$(dirname "$0")/lib.sh"
 
 # ---- without Node --------------------------------------------------------------------------------
@@ -113,5 +113,5 @@ check "npm packages of the tests" install_packages "$ROOT/tests"
 check "several versions of Node" install_packages "$ROOT/tests/hook/nodes"
 [ "$FAILED" = 0 ] || exit 1
 
-some_nodes 18 24
+some_nodes 18 20 22 24
 look traps node "$REALTIME/traps.mjs" "$SIDEKEEPER" "$TMP/traps" "${nodes[@]}"

