@@ -180,17 +180,12 @@ impl Recent {
             .unwrap_or_default()
     }
 
-    /// A request has not ended after all.
-    pub fn forget(&mut self, id: RequestId) {
-        if let Some(ended) = self.all.ended.iter_mut().find(|ended| ended.id == id) {
-            *ended = Ended::NOTHING;
-        }
-    }
-
     /// What became of a request.
     pub fn find(&self, id: RequestId, roster: &Roster, now_us: u64) -> Option<Request> {
-        let mut all = self.all.entries().chain(self.trouble.entries());
-        let ended = all.find(|ended| ended.id == id)?;
+        let all = self.all.entries().chain(self.trouble.entries());
+        // One that a worker has not taken has ended more than once; the last time counts.
+        let its = all.filter(|ended| ended.id == id);
+        let ended = its.max_by_key(|ended| ended.ended_us)?;
         Some(self.told(&ended, roster, now_us))
     }
 

@@ -609,7 +609,6 @@ impl PoolThread {
             "{}: a connection was not taken",
             String::from_utf8_lossy(&id)
         );
-        self.ctx.recent.forget(again.id);
         let mut client = Client::new(socket, address, 0);
         client.unread = original;
         client.again = Some(again);
