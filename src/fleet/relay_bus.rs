@@ -66,6 +66,7 @@ as_json!(
         Numbered,
         Named,
         Own,
+        Sessions,
     }
 );
 

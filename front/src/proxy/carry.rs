@@ -27,7 +27,7 @@ pub struct CarriedClient {
     outbox: Vec<u8>,
 }
 
-as_json!(struct CarriedClient { socket, peer, ended, half_closed_ms, refused_by, unread, outbox });
+as_json!(struct CarriedClient { socket, peer, ended, half_closed_ms, unread, outbox });
 
 impl CarriedClient {
     pub fn of(client: &Client) -> CarriedClient {
