@@ -7,10 +7,11 @@
 use crate::admin::Shared;
 use crate::admin::ask::{Refusal, Reply};
 use crate::admin::command::{self, Pace};
+use crate::admin::served::Served;
 use front::sys::carried::Baton;
 use front::sys::process::user;
-use front::sys::socket::{self, End};
-use log::{debug, warn};
+use front::sys::socket;
+use log::debug;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::AsFd;
@@ -18,8 +19,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// For a whole request, and for the client to take each line of the answer.
@@ -27,20 +28,16 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(2);
 const LINE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Commands at once that take their time.
 const SLOW_MAX: usize = 8;
-/// After an accept that failed.
-const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Where an instance with this run directory listens.
 pub fn socket_path(run_dir: &Path) -> PathBuf {
     run_dir.join("control")
 }
 
-/// The running thread.
+/// The running thread. Dropping it removes the socket.
 pub struct Control {
-    listener: Arc<UnixListener>,
-    closing: Arc<AtomicBool>,
+    served: Served<UnixListener>,
     path: PathBuf,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -60,59 +57,34 @@ impl Control {
                 listener
             }
         };
-        let listener = Arc::new(listener);
-        let closing = Arc::new(AtomicBool::new(false));
-        let (theirs, end) = (listener.clone(), closing.clone());
-        let thread = thread::Builder::new()
-            .name("admin".to_owned())
-            .spawn(move || serve(&theirs, &shared, &end))?;
-        Ok(Control {
+        let slow = Arc::new(AtomicUsize::new(0));
+        let served = Served::start(
+            "admin",
             listener,
-            closing,
+            Arc::default(),
+            |listener| Ok(listener.accept()?.0),
+            move |stream| {
+                // A client that has left is no trouble of ours.
+                if let Err(e) = answer(stream, &shared, &slow) {
+                    debug!("control: {e}");
+                }
+            },
+        )?;
+        Ok(Control {
+            served,
             path: path.to_owned(),
-            thread: Some(thread),
         })
     }
-}
 
-impl Control {
+    /// Of the listener, for the binary that takes over.
     pub fn baton(&self) -> Baton {
-        Baton::of(self.listener.as_fd())
+        self.served.baton()
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.closing.store(true, Relaxed);
-        // Wakes the accept(2) that the thread waits in.
-        socket::shutdown(self.listener.as_fd(), End::Both);
-        if self
-            .thread
-            .take()
-            .is_some_and(|thread| thread.join().is_err())
-        {
-            warn!("the admin thread panicked");
-        }
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn serve(listener: &UnixListener, shared: &Arc<Shared>, closing: &AtomicBool) {
-    let slow = Arc::new(AtomicUsize::new(0));
-    while !closing.load(Relaxed) {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                // A client that has left is no trouble of ours.
-                if let Err(e) = answer(stream, shared, &slow) {
-                    debug!("control: {e}");
-                }
-            }
-            Err(_) if closing.load(Relaxed) => break,
-            Err(e) => {
-                warn!("cannot accept on the control socket: {e}; trying again");
-                thread::sleep(BACK_OFF);
-            }
-        }
     }
 }
 

@@ -18,6 +18,7 @@ mod reload;
 pub mod requests;
 mod restart;
 mod scale;
+mod served;
 pub mod sessions;
 pub mod status;
 mod steer;

@@ -3,18 +3,17 @@
 //! on an address of its own, so it has threads of its own too: few, and none of them the pool's.
 
 use crate::admin::page::{self, ASSETS, Latest};
+use crate::admin::served::Served;
 use crate::admin::{Shared, metrics, steer};
 use crate::fleet::status::Condition;
 use front::http::head::{self, HeadLimits, Method};
 use front::sys::carried::Baton;
-use front::sys::socket::{self, End};
 use log::{debug, warn};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Connections at once, pages that stay open included. Beyond: 503.
@@ -26,57 +25,29 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two events.
 const EVENT_EVERY: Duration = Duration::from_secs(1);
 const STACK_BYTES: usize = 256 << 10;
-/// After an accept that failed.
-const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// The running listener.
-pub struct Web {
-    listener: Arc<TcpListener>,
-    closing: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct Web(Served<TcpListener>);
 
 impl Web {
     /// Of the listener, for the binary that takes over.
     pub fn baton(&self) -> Baton {
-        Baton::of(self.listener.as_fd())
+        self.0.baton()
     }
 
     pub fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Web> {
         let address = listener.local_addr()?;
-        let listener = Arc::new(listener);
         let closing = Arc::new(AtomicBool::new(false));
         let desk = Arc::new(Desk {
             shared,
             address,
             open: AtomicUsize::new(0),
-            closing: closing.clone(),
+            closing: Arc::clone(&closing),
             latest: Latest::default(),
         });
-        let theirs = listener.clone();
-        let thread = thread::Builder::new()
-            .name("dashboard".to_owned())
-            .spawn(move || serve(&theirs, &desk))?;
-        Ok(Web {
-            listener,
-            closing,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        self.closing.store(true, Relaxed);
-        // Wakes the accept(2) that the thread waits in.
-        socket::shutdown(self.listener.as_fd(), End::Both);
-        if self
-            .thread
-            .take()
-            .is_some_and(|thread| thread.join().is_err())
-        {
-            warn!("the dashboard's thread panicked");
-        }
+        let accept = |listener: &TcpListener| Ok(listener.accept()?.0);
+        let each = move |stream| serve(stream, &desk);
+        Served::start("dashboard", listener, closing, accept, each).map(Web)
     }
 }
 
@@ -89,27 +60,16 @@ struct Desk {
     latest: Latest,
 }
 
-fn serve(listener: &TcpListener, desk: &Arc<Desk>) {
-    while !desk.closing.load(Relaxed) {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(_) if desk.closing.load(Relaxed) => break,
-            Err(e) => {
-                warn!("the dashboard cannot accept: {e}; trying again");
-                thread::sleep(BACK_OFF);
-                continue;
-            }
-        };
-        let seat = Seat::take(desk.clone());
-        let body = move || {
-            if let Err(e) = answer(stream, seat.as_ref()) {
-                debug!("dashboard: {e}");
-            }
-        };
-        let named = thread::Builder::new().name("dashboard-client".to_owned());
-        if let Err(e) = named.stack_size(STACK_BYTES).spawn(body) {
-            warn!("the dashboard has no thread for a client: {e}");
+fn serve(stream: TcpStream, desk: &Arc<Desk>) {
+    let seat = Seat::take(desk.clone());
+    let body = move || {
+        if let Err(e) = answer(stream, seat.as_ref()) {
+            debug!("dashboard: {e}");
         }
+    };
+    let named = thread::Builder::new().name("dashboard-client".to_owned());
+    if let Err(e) = named.stack_size(STACK_BYTES).spawn(body) {
+        warn!("the dashboard has no thread for a client: {e}");
     }
 }
 

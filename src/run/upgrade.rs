@@ -3,7 +3,7 @@
 //! stand and is written down, and the main thread becomes the other binary. Whatever is in the way of
 //! that is told, and everything goes on as if nothing had been.
 
-use super::Conductor;
+use super::conductor::Conductor;
 use super::takeover::{self, FORM, Left, TRIAL_WORD, VARIABLE};
 use crate::admin::Asker;
 use front::channel::Receiver;
