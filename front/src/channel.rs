@@ -1,6 +1,6 @@
 //! Channels between threads: crossbeam's, which carry every message as a parcel, so that there is one
 //! kind of channel in the binary however many kinds of messages there are. Crossbeam's code, made anew
-//! for each of forty, was 200 KiB. A parcel costs an allocation; no request goes through a channel.
+//! for each of twenty-eight, was 200 KiB. A parcel costs an allocation; no request goes through a channel.
 //! What every writer and reader may wait for is said where the channel is made.
 
 use crossbeam_channel as crossbeam;
