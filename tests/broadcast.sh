@@ -48,6 +48,9 @@ scene "broadcast: true" 4 slow
 step "the log tells of a worker that does not read, once, and when it reads again"
 wait_for "the end of it" 5 log_has "reads its channel again"
 same "$(grep -c 'loses what its siblings say' "$LOG")" 1
+step "an alarm tells of it"
+"$SIDEKEEPER" alarms --run-dir "$SK_DIR/run" >"$TMP/alarms" || true
+has "$(cat "$TMP/alarms")" broadcast-loss chosen-for-it
 step "the status counts what it lost, and that nobody else lost anything"
 said=$(grep -o '[0-9]* messages of its siblings were lost' "$LOG" | cut -d ' ' -f 1)
 "$SIDEKEEPER" status --json --run-dir "$SK_DIR/run" | tr ',' '\n' | sed -n 's/.*"lost"://p' | tr '\n' ' ' >"$TMP/lost"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Socket.IO's connectionStateRecovery over all workers: a client that nobody recognises, a crowd, a
 # reload; and, with `broadcast: true`, that nothing said meanwhile is lost or doubled.
-# seconds: 90
-# limit: 300
+# seconds: 150
+# limit: 400
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/tests/realtime/lib.sh"
 
