@@ -131,8 +131,8 @@ def run(scenario, asked):
         if scenario.warm_up:
             for one in several:
                 round_of(scenario, stage, one, min(seconds, 1))
-        for _ in range(min(asked.rounds, scenario.rounds_max)):
-            for one in several:
+        for number in range(min(asked.rounds * scenario.rounds_times, scenario.rounds_max)):
+            for one in reversed(several) if scenario.to_and_fro and number % 2 else several:
                 ours = Cpu(pid for process in stage.started for pid in measure.tree(process.pid))
                 machine, children = Machine(), measure.own_children_ns()
                 rounds[one.name].append(round_of(scenario, stage, one, seconds))

@@ -38,6 +38,8 @@ class WebSocket(Scenario):
 class HandOff(WebSocket):
     """The same Node worker thrice: alone, with its connections handed over, and behind a relay."""
 
+    seconds, rounds_times, to_and_fro = 0.5, 4, True
+
     def __init__(self, connections):
         super().__init__(connections)
         self.name = f"handoff{connections}"
@@ -79,7 +81,8 @@ def echo_contestants(stage):
     relayed = stage.sidekeeper([{**app, "hand_off": False}], "sidekeeper, relayed", ready="/")
     front = stage.nginx([f"unix:{relayed.sockets(1)[0]}"], ready="/")
     nginx = Together(front, [Workers(relayed)], "nginx")
-    return [handed, relayed, nginx, stage.node("direct", ECHO)]
+    # Side by side come those two between which 3 % are asked for.
+    return [handed, stage.node("direct", ECHO), relayed, nginx]
 
 
 class WebSocketStream(Scenario):

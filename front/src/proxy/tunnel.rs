@@ -9,7 +9,9 @@ use super::intake::Intake;
 use super::record::Peer;
 use super::slab::Id;
 use super::upstream::Upstream;
-use super::{Client, CloseReason, Context, Farewell, Outbox, Outcome, Record, deadline_ms};
+use super::{
+    Client, CloseReason, Context, Farewell, MOVE_BYTES, Outbox, Outcome, Record, deadline_ms,
+};
 use super::{End as Ending, record};
 use crate::as_json;
 use crate::roster::traffic::{Progress, Request, Stage};
@@ -187,8 +189,9 @@ impl Tunnel {
     /// Moves what is ready in both directions.
     pub fn drive(&mut self, ctx: &mut Context, client: &mut Client) -> Outcome {
         let mut input = std::mem::take(&mut ctx.input);
+        let piece = input.get_mut(..MOVE_BYTES).unwrap_or_default();
         let moved = match ctx.upstreams.get(self.upstream) {
-            Some(upstream) => self.move_both(client, upstream, &mut input, ctx.now_ms),
+            Some(upstream) => self.move_both(client, upstream, piece, ctx.now_ms),
             None => Err(io::Error::from(io::ErrorKind::NotConnected)),
         };
         ctx.input = input;

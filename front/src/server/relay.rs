@@ -9,7 +9,7 @@ use super::connection::{Connection, Phase};
 use crate::channel::{Receiver, Sender, bounded};
 use crate::proxy::tunnel::Direction;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::{CloseReason, End, INPUT_BYTES, Outbox};
+use crate::proxy::{CloseReason, End, MOVE_BYTES, Outbox};
 use crate::roster::traffic::Request;
 use crate::sys::clock::monotonic_us;
 use crate::sys::socket;
@@ -383,7 +383,7 @@ impl Relayed {
                 fd: source,
                 quiet: &mut quiet,
             };
-            io::copy(&mut BufReader::with_capacity(INPUT_BYTES, from), &mut to)?;
+            io::copy(&mut BufReader::with_capacity(MOVE_BYTES, from), &mut to)?;
             if !quiet {
                 half.direction = Direction::Ending;
             }

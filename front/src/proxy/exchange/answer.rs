@@ -6,7 +6,7 @@ use crate::http::framing::{self, Decoder, Framing};
 use crate::http::head::{self, Delivery, Version};
 use crate::proxy::learn::Source;
 use crate::proxy::record::End;
-use crate::proxy::{Client, CloseReason, Context, INPUT_BYTES, Outcome, Own, Tunnel};
+use crate::proxy::{Client, CloseReason, Context, MOVE_BYTES, Outcome, Own, Tunnel};
 use crate::roster::Slot;
 use log::{debug, warn};
 use std::sync::atomic::Ordering::Relaxed;
@@ -44,7 +44,7 @@ impl Exchange {
         let room = if self.slow {
             SLOW_INPUT_BYTES
         } else {
-            INPUT_BYTES
+            MOVE_BYTES
         };
         let end = room.min(input.len());
         let input = input.get_mut(..end).unwrap_or_default();
