@@ -61,7 +61,8 @@ wait_for "an answer of a second worker" 20 grep -q '^worker 1 ' "$TMP/load"
 served=$(sed -n 's/^worker 1 after //p' "$TMP/load")
 boot=$(sed -n 's/.*main\.1 (pid .*) is ready after \(.*\) s$/\1/p' "$LOG" | awk '{ print int($1 * 1000) }')
 note "the second worker served after $served ms, $boot of them its boot"
-[ "$served" -le $((boot + 1000)) ]
+# Where more wants to run than there are processors, that says nothing about scaling.
+[ "$served" -le $((boot + $(awk -v cores="$(nproc)" '{ print ($1 + 0 > cores + 0 ? 5000 : 1000) }' /proc/loadavg))) ]
 has "$(ask status)" "of 1-3" "1 more, 2 of 1-3: the worker is full"
 has "$(ask status --json)" '"workers_min":1,"workers_max":3,"by_hand":false,"scaled":{"ago_s":'
 
@@ -113,6 +114,8 @@ has "$(tail -n 1 "$TMP/stayers")" '"errors":{}'
 wait_for "nobody" 30 workers_are lazy 0
 
 step "by hand: so many, more, fewer, none; wrong words say what is meant"
+# Those that leave count among the workers of all apps until they have ended.
+wait_for "those of the burst to have left" 60 workers_are main 1
 code 0 ask scale main 3
 has "$OUT" "main.1 is ready" "main.2 is ready" "main: 3 workers from now on"
 has "$(ask status)" "3 of 3 by hand"
