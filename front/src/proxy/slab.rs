@@ -18,6 +18,11 @@ impl Id {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
+    /// Its number, which others have when it has left.
+    pub fn place(self) -> u32 {
+        self.index
+    }
+
     /// The id in the low 62 bits of a token.
     pub fn from_bits(bits: u64) -> Self {
         Id {
@@ -96,6 +101,15 @@ impl<T> Slab<T> {
         entry.value.as_mut()
     }
 
+    /// What is in a place now.
+    pub fn at(&self, place: u32) -> Option<Id> {
+        let entry = self.entries.get(place as usize)?;
+        entry.value.as_ref().map(|_| Id {
+            index: place,
+            generation: entry.generation,
+        })
+    }
+
     pub fn remove(&mut self, id: Id) -> Option<T> {
         let entry = self.entries.get_mut(id.index as usize)?;
         if entry.generation != id.generation {
@@ -141,6 +155,7 @@ mod tests {
         assert_eq!(slab.get_mut(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut 'b'));
+        assert_eq!((slab.at(second.place()), slab.at(1)), (Some(second), None));
         assert_eq!(slab.ids(), [second]);
         assert_eq!(slab.len(), 1);
     }

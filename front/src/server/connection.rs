@@ -33,8 +33,6 @@ pub struct Connection {
     pub requests: u32,
     /// When the phase began, in the pool's milliseconds.
     pub since_ms: u64,
-    /// The earliest reminder that is queued for it.
-    pub queued_ms: u64,
     pub counted: Counted,
 }
 
@@ -124,7 +122,6 @@ impl Connection {
             phase: Phase::Idle,
             requests: 0,
             since_ms: now_ms,
-            queued_ms: u64::MAX,
             counted,
         }
     }

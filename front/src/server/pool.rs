@@ -285,7 +285,7 @@ impl PoolThread {
         for id in self.connections.ids() {
             if let Some(connection) = self.connections.get_mut(id) {
                 let deadline = connection.deadline_ms(&mut self.ctx);
-                self.timers.remind(id, deadline, &mut connection.queued_ms);
+                self.timers.remind(id, deadline);
             }
         }
     }
@@ -458,8 +458,7 @@ impl PoolThread {
             return id;
         }
         let deadline = connection.deadline_ms(&mut self.ctx);
-        connection.queued_ms = u64::MAX;
-        self.timers.remind(id, deadline, &mut connection.queued_ms);
+        self.timers.remind(id, deadline);
         self.connections.insert(connection)
     }
 
@@ -499,7 +498,7 @@ impl PoolThread {
         let fate = match fate {
             Ok(Fate::Park) if !connection.client.lacks_room() => {
                 let deadline = connection.deadline_ms(ctx);
-                return self.timers.remind(id, deadline, &mut connection.queued_ms);
+                return self.timers.remind(id, deadline);
             }
             Ok(Fate::Relay) => return self.relay(id),
             Ok(Fate::HandOff(hand_off)) => return self.hand_off(id, hand_off),
@@ -537,7 +536,7 @@ impl PoolThread {
             return self.remove(id);
         }
         let deadline = connection.deadline_ms(&mut self.ctx);
-        self.timers.remind(id, deadline, &mut connection.queued_ms);
+        self.timers.remind(id, deadline);
     }
 
     /// What a panic took with it.
@@ -569,7 +568,6 @@ impl PoolThread {
         };
         // The descriptor lives on in the relay threads.
         let _ = self.ctx.epoll.delete(connection.client.socket.as_fd());
-        connection.queued_ms = u64::MAX;
         let mailbox = self.mailbox.clone();
         let give_back = Box::new(move |returned| mailbox.post(Message::Quiet(returned)));
         if let Err(returned) = self.relays.start(connection, upstream, give_back) {
@@ -617,25 +615,22 @@ impl PoolThread {
     }
 
     fn expire(&mut self) {
-        while let Some((at_ms, id)) = self.timers.due(self.ctx.now_ms) {
-            let Some(connection) = self.connections.get_mut(id) else {
+        while let Some(place) = self.timers.due(self.ctx.now_ms) {
+            let id = self.connections.at(place);
+            let Some((id, connection)) =
+                id.and_then(|id| Some((id, self.connections.get_mut(id)?)))
+            else {
                 continue;
             };
-            if connection.queued_ms != at_ms {
-                continue;
-            }
-            connection.queued_ms = u64::MAX;
             let deadline = connection.deadline_ms(&mut self.ctx);
             if deadline > self.ctx.now_ms {
-                self.timers.remind(id, deadline, &mut connection.queued_ms);
+                self.timers.remind(id, deadline);
                 continue;
             }
             let draining = self.draining;
             self.act(id, |connection, ctx| connection.expire(ctx, draining));
         }
-        let held = &self.connections;
-        let counts = |at_ms, id| held.get(id).is_some_and(|c| c.queued_ms == at_ms);
-        self.timers.tidy(held.len() as usize, counts);
+        self.timers.tidy();
     }
 
     fn prune(&mut self) {

@@ -1,9 +1,9 @@
-//! Deadlines of a pool thread: a heap of (when, whose). Pure; the caller brings the time.
+//! Deadlines of a pool thread: a heap of (when, which place of the slab). Pure; the caller brings the time.
 //!
 //! An entry is only a reminder to look: the thing itself knows its deadline, which mostly moves
 //! later. So nothing is moved in the heap; a reminder that comes too early is queued again, and the
-//! steady path of a busy connection queues nothing. What has left leaves its reminder behind: those
-//! are thrown out together when they are the larger part.
+//! steady path of a busy connection queues nothing. What has left leaves its reminder to whoever has
+//! its place next, so that many short lives do not fill the heap.
 
 use crate::proxy::slab::Id;
 use std::cmp::Reverse;
@@ -11,48 +11,61 @@ use std::collections::BinaryHeap;
 
 /// See the module's text. Times are the pool's milliseconds.
 #[derive(Debug, Default)]
-pub struct Timers(BinaryHeap<Reverse<(u64, u64)>>);
+pub struct Timers {
+    queue: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The earliest reminder of each place; `u64::MAX`: none. Others of it that are queued do not count.
+    earliest: Vec<u64>,
+}
 
 /// Reminders that are never too many.
 const SLACK: usize = 256;
 
 impl Timers {
-    /// Reminds of `id` at `at_ms`. `queued_ms` is the caller's note of its earliest reminder and
-    /// is kept up to date here.
-    pub fn remind(&mut self, id: Id, at_ms: u64, queued_ms: &mut u64) {
-        if at_ms < *queued_ms {
-            *queued_ms = at_ms;
-            self.0.push(Reverse((at_ms, id.bits())));
+    /// Reminds of `id` at `at_ms`, or before that: whoever is reminded looks at its deadline.
+    pub fn remind(&mut self, id: Id, at_ms: u64) {
+        let place = id.place();
+        if self.earliest.len() <= place as usize {
+            self.earliest.resize(place as usize + 1, u64::MAX);
+        }
+        if let Some(earliest) = self.earliest.get_mut(place as usize)
+            && at_ms < *earliest
+        {
+            *earliest = at_ms;
+            self.queue.push(Reverse((at_ms, place)));
         }
     }
 
-    /// The next reminder that is due, with the time it was queued for.
-    pub fn due(&mut self, now_ms: u64) -> Option<(u64, Id)> {
-        let Reverse((at_ms, bits)) = *self.0.peek()?;
-        if at_ms > now_ms {
-            return None;
+    /// The place whose reminder is due. It has none from then on.
+    pub fn due(&mut self, now_ms: u64) -> Option<u32> {
+        loop {
+            let Reverse((at_ms, place)) = *self.queue.peek()?;
+            if at_ms > now_ms {
+                return None;
+            }
+            self.queue.pop();
+            if let Some(earliest) = self.earliest.get_mut(place as usize)
+                && *earliest == at_ms
+            {
+                *earliest = u64::MAX;
+                return Some(place);
+            }
         }
-        self.0.pop();
-        Some((at_ms, Id::from_bits(bits)))
     }
 
-    /// Throws out what `counts` says no to, if so few things are `held` that it is worth a look at all:
-    /// a client that makes a connection for each request must not fill the heap for a minute.
-    pub fn tidy(&mut self, held: usize, counts: impl Fn(u64, Id) -> bool) {
-        if self.0.len() <= held.saturating_mul(2).saturating_add(SLACK) {
+    /// Throws out what does not count any more, if there is so much of it that it is worth a look at all.
+    pub fn tidy(&mut self) {
+        let earliest = &self.earliest;
+        if self.queue.len() <= earliest.len().saturating_mul(2).saturating_add(SLACK) {
             return;
         }
-        let counts = |Reverse((at_ms, bits)): &Reverse<_>| counts(*at_ms, Id::from_bits(*bits));
-        self.0.retain(counts);
-        let room = self.0.len().saturating_mul(4).saturating_add(SLACK * 4);
-        if self.0.capacity() > room {
-            self.0.shrink_to(room);
-        }
+        let counts = |at_ms, place| earliest.get(place as usize) == Some(&at_ms);
+        self.queue
+            .retain(|Reverse((at_ms, place))| counts(*at_ms, *place));
     }
 
     /// When the next reminder is due.
     pub fn next_ms(&self) -> Option<u64> {
-        self.0.peek().map(|Reverse((at_ms, _))| *at_ms)
+        self.queue.peek().map(|Reverse((at_ms, _))| *at_ms)
     }
 }
 
@@ -64,30 +77,39 @@ mod tests {
     fn only_an_earlier_deadline_is_queued() {
         let mut timers = Timers::default();
         let (a, b) = (Id::from_bits(1), Id::from_bits(2));
-        let (mut queued_a, mut queued_b) = (u64::MAX, u64::MAX);
-        timers.remind(a, 100, &mut queued_a);
-        timers.remind(a, 200, &mut queued_a);
-        timers.remind(b, 150, &mut queued_b);
-        timers.remind(a, 50, &mut queued_a);
-        assert_eq!((queued_a, queued_b), (50, 150));
+        timers.remind(a, 100);
+        timers.remind(a, 200);
+        timers.remind(b, 150);
+        timers.remind(a, 50);
         assert_eq!(timers.next_ms(), Some(50));
         assert_eq!(timers.due(49), None);
-        assert_eq!(timers.due(160), Some((50, a)));
-        assert_eq!(timers.due(160), Some((100, a)));
-        assert_eq!(timers.due(160), Some((150, b)));
+        assert_eq!(timers.due(160), Some(a.place()));
+        // That of 100 does not count any more.
+        assert_eq!(timers.due(160), Some(b.place()));
         assert_eq!(timers.due(160), None);
+        timers.remind(a, 300);
+        assert_eq!((timers.due(299), timers.due(300)), (None, Some(a.place())));
     }
+
     #[test]
-    fn what_has_left_is_forgotten() {
+    fn a_place_keeps_its_reminder() {
         let mut timers = Timers::default();
-        for number in 0..10_000 {
-            timers.remind(Id::from_bits(number), number, &mut u64::MAX.clone());
-            timers.tidy(10, |_, id| id.bits() % 1000 == 999);
+        for life in 0..10_000u64 {
+            timers.remind(Id::from_bits(life << 32 | 7), 1000 + life);
         }
-        timers.tidy(10, |_, id| id.bits() % 1000 == 999);
-        assert!(timers.0.len() <= 20 + SLACK, "{}", timers.0.len());
-        assert!(timers.0.capacity() <= SLACK * 8);
-        let kept = timers.0.iter().filter(|at| at.0.0 % 1000 == 999).count();
-        assert_eq!(kept, 10);
+        assert_eq!(timers.queue.len(), 1);
+        timers.remind(Id::from_bits(7), u64::MAX);
+        assert_eq!((timers.due(1000), timers.due(20_000)), (Some(7), None));
+    }
+
+    #[test]
+    fn what_does_not_count_is_forgotten() {
+        let mut timers = Timers::default();
+        for at_ms in (0..10_000).rev() {
+            timers.remind(Id::from_bits(3), at_ms);
+            timers.tidy();
+        }
+        assert!(timers.queue.len() <= SLACK + 8, "{}", timers.queue.len());
+        assert_eq!(timers.next_ms(), Some(0));
     }
 }
