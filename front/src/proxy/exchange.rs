@@ -180,7 +180,7 @@ impl Exchange {
         bytes: &[u8],
         last: Option<CloseReason>,
     ) -> Box<Exchange> {
-        let mut exchange = ctx.spare.pop().unwrap_or_default();
+        let mut exchange = ctx.spare.take();
         exchange.reset(ctx, client.peer(), request, last);
         let again = client.again.take();
         let again = again.as_deref();

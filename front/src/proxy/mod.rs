@@ -13,6 +13,7 @@ mod own;
 pub mod recent;
 pub mod record;
 pub mod slab;
+pub mod spare;
 pub mod tunnel;
 pub mod upstream;
 
@@ -36,6 +37,7 @@ use crate::sys::pipe::Pipe;
 use access::{AccessLog, Names, Wall};
 use recent::Recent;
 use record::Ids;
+use spare::Spare;
 use std::sync::Arc;
 use std::time::Duration;
 use upstream::Upstreams;
@@ -119,9 +121,7 @@ pub struct Context {
     pub pipe: Option<Pipe>,
     /// Where heads are composed.
     pub output: Vec<u8>,
-    /// Exchanges that have ended, kept for their memory: the steady path allocates nothing. The boxes are
-    /// what is kept.
-    pub spare: Vec<Box<Exchange>>,
+    pub spare: Spare,
 }
 
 /// A worker that leaves and whose tunnels the relay has to end.
@@ -132,17 +132,7 @@ pub struct Leaver {
     pub drain: Drain,
 }
 
-/// Spare exchanges that a thread keeps; more were a burst.
-const SPARE_MAX: usize = 1024;
-
 impl Context {
-    /// Takes the memory of an exchange that has ended.
-    pub fn recycle(&mut self, exchange: Box<Exchange>) {
-        if self.spare.len() < SPARE_MAX {
-            self.spare.push(exchange);
-        }
-    }
-
     /// A request has ended: remembers it, and writes its line.
     pub fn note(&mut self, record: &Record) {
         if record.is_empty() {

@@ -199,7 +199,7 @@ impl Connection {
         match std::mem::replace(&mut self.phase, next) {
             Phase::Exchange(mut exchange) => {
                 exchange.end(ctx, &self.client);
-                ctx.recycle(exchange);
+                ctx.spare.give(exchange);
             }
             // Its connection to the worker belongs to the context, and would stay open in there.
             Phase::Tunnel(tunnel) => ctx.upstreams.close(tunnel.upstream),

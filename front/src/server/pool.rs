@@ -16,6 +16,7 @@ use crate::proxy::handoff::{HandOff, NotTaken};
 use crate::proxy::recent::Recent;
 use crate::proxy::record::Ids;
 use crate::proxy::slab::{Id, Slab};
+use crate::proxy::spare::Spare;
 use crate::proxy::upstream::Upstreams;
 use crate::proxy::{self, Client, Context, INPUT_BYTES, Leaver};
 use crate::roster::{Board, Drain, View};
@@ -184,7 +185,7 @@ impl PoolThread {
                 input: memory::buffer(INPUT_BYTES),
                 pipe: None,
                 output: Vec::with_capacity(INPUT_BYTES),
-                spare: Vec::new(),
+                spare: Spare::default(),
             },
             connections: Slab::default(),
             entrance,
@@ -637,6 +638,7 @@ impl PoolThread {
         let now = self.ctx.now_ms;
         if self.ctx.upstreams.has_idle() && now >= self.pruned_ms + PRUNE_EVERY_MS {
             self.pruned_ms = now;
+            self.ctx.spare.trim();
             let idle = u64::try_from(self.ctx.settings.upstream_idle_timeout.as_millis());
             self.ctx
                 .upstreams
