@@ -57,8 +57,9 @@ check "everything recovers by itself when they have left" wait_for "an answer" 2
 no_way_to_the_worker() {
     local i seen=
     hold some 40 +get:/pid '+until:HTTP/1.1 200'
+    # Each takes its own descriptor first, and asks for the second one when there are none.
     for i in {1..45}; do
-        "$RAW" --timeout 30 "$ADDR" "+get:/slow?ms=1500" +shut >"$TMP/way.$i" 2>&1 &
+        "$RAW" --timeout 30 "$ADDR" 'GET /slow?ms=1500 HTTP/1.1\r\nHost: a\r\n' +sleep:1500 '\r\n' +shut >"$TMP/way.$i" 2>&1 &
     done
     wait_for "a 503" 20 grep -q 'HTTP/1.1 503' "$TMP"/way.*
     release some

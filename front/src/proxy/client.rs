@@ -5,6 +5,7 @@ use super::outbox::Outbox;
 use crate::http::id::RequestId;
 use crate::roster::Slot;
 use crate::sys::epoll::{Epoll, Event, Interest};
+use crate::sys::socket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
@@ -28,6 +29,8 @@ pub struct Client {
     pub unread: Vec<u8>,
     /// What the client has not taken yet.
     pub outbox: Outbox,
+    /// It is in the thread's epoll set.
+    watched: bool,
     /// Its room is watched for: something did not fit.
     watches_write: bool,
 }
@@ -70,6 +73,7 @@ impl Client {
             unread: Vec::new(),
             outbox: Outbox::default(),
             watches_write: false,
+            watched: false,
         }
     }
 
@@ -96,13 +100,35 @@ impl Client {
         } else {
             Interest::READ
         };
-        epoll.add(self.socket.as_fd(), self.token, interest)
+        epoll.add(self.socket.as_fd(), self.token, interest)?;
+        self.watched = true;
+        Ok(())
+    }
+
+    /// Stops watching a socket that lives on elsewhere.
+    pub fn unwatch(&mut self, epoll: &Epoll) {
+        if std::mem::take(&mut self.watched) {
+            // It is watched, so this cannot fail.
+            let _ = epoll.delete(self.socket.as_fd());
+        }
+    }
+
+    pub fn is_watched(&self) -> bool {
+        self.watched
+    }
+
+    /// Nothing of what the client has sent is left to read.
+    pub fn is_silent(&self) -> bool {
+        self.unread.is_empty()
+            && !self.intake.readable
+            // Nobody would have told us.
+            && (self.watched || socket::unread(self.socket.as_fd()).is_ok_and(|bytes| bytes == 0))
     }
 
     /// Watches for room once something did not fit, and from then on: before, every connection would
     /// be reported once for being new.
     pub fn watch_room(&mut self, epoll: &Epoll) -> io::Result<()> {
-        if self.outbox.is_empty() || self.watches_write {
+        if self.outbox.is_empty() || self.watches_write || !self.watched {
             return Ok(());
         }
         self.watches_write = true;

@@ -346,10 +346,9 @@ impl Exchange {
         if self.record.end == End::Open {
             self.record.end = End::Completed;
         }
-        let silent = client.unread.is_empty() && !client.intake.readable;
         match (&self.upload, self.last) {
             (Upload::Done, None) => Outcome::Done,
-            (Upload::Done, Some(reason)) if silent => Outcome::Close(reason),
+            (Upload::Done, Some(reason)) if client.is_silent() => Outcome::Close(reason),
             (Upload::Done, Some(reason)) => Outcome::Linger(reason),
             (Upload::Body { .. } | Upload::Dropped, reason) => {
                 Outcome::Linger(reason.unwrap_or(CloseReason::AnsweredEarly))

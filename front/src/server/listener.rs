@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,9 @@ pub enum Listener {
 
 /// Connections that the kernel keeps for us while we are busy; capped by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+/// How long the kernel keeps to itself who has connected and says nothing. It counts in repetitions of
+/// its SYN-ACK, the first of which comes after a second.
+const SILENT_MAX: Duration = Duration::from_secs(1);
 /// unix(7): the kernel's 108 bytes hold a NUL as well.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -72,6 +76,8 @@ impl Listener {
             // Small answers must not wait for the client's acknowledgements. What is accepted
             // inherits it, which saves a call for each connection.
             socket::set_nodelay(listener.as_fd())?;
+            // A client mostly speaks at once. Accepted before, it would wake a thread twice.
+            socket::defer_accept(listener.as_fd(), SILENT_MAX)?;
         }
         // All pool threads are told of a client that several of them may find, and only one gets it.
         socket::set_nonblocking(listener.as_fd());
@@ -196,6 +202,7 @@ fn open_to(path: &Path, access: SocketAccess) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::net::TcpStream;
 
     #[test]
@@ -215,9 +222,26 @@ mod tests {
     fn accepted_connections_inherit_that_they_do_not_wait() {
         let address = ListenAddr::Tcp("127.0.0.1:0".parse().unwrap());
         let listener = Listener::bind(&address).unwrap();
-        let _client = TcpStream::connect(listener.address()).unwrap();
+        let mut client = TcpStream::connect(listener.address()).unwrap();
+        client.write_all(b"GET").unwrap();
         let (socket, _) = listener.accept().unwrap().unwrap();
         assert!(TcpStream::from(socket).nodelay().unwrap());
         assert!(listener.accept().unwrap().is_none());
+    }
+
+    #[test]
+    fn who_says_nothing_stays_with_the_kernel_for_a_moment() {
+        let address = ListenAddr::Tcp("127.0.0.1:0".to_owned());
+        let listener = Listener::bind(&address).unwrap();
+        let mut client = TcpStream::connect(listener.address()).unwrap();
+        assert!(listener.accept().unwrap().is_none());
+        client.write_all(b"GET").unwrap();
+        assert!(listener.accept().unwrap().is_some());
+        // Whoever leaves at once has been there: a check of the port must not wait.
+        drop(TcpStream::connect(listener.address()).unwrap());
+        assert!(listener.accept().unwrap().is_some());
+        let _silent = TcpStream::connect(listener.address()).unwrap();
+        let comes = socket::wait_ready(listener.as_fd(), false, 10 * SILENT_MAX);
+        assert!(comes.unwrap() && listener.accept().unwrap().is_some());
     }
 }

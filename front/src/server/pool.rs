@@ -154,6 +154,8 @@ struct PoolThread {
     /// To be obeyed at the end of the batch.
     still: Option<StandStill>,
     pruned_ms: u64,
+    /// Clients who have come in this batch: they are watched from the end of the next one.
+    fresh: Vec<Id>,
 }
 
 impl PoolThread {
@@ -197,13 +199,14 @@ impl PoolThread {
             closing: false,
             still: None,
             pruned_ms: 0,
+            fresh: Vec::new(),
         })
     }
 
     fn run(mut self) {
         while !self.closing {
-            let timeout = self.patience();
-            let ready = match self.ctx.epoll.wait(timeout) {
+            let fresh = std::mem::take(&mut self.fresh);
+            let ready = match self.wait(&fresh) {
                 Ok(ready) => ready,
                 Err(e) => {
                     // Nothing but a bug of ours can make this wait fail.
@@ -219,11 +222,14 @@ impl PoolThread {
             self.drop_what_spoke_unasked(ready);
             for index in 0..ready {
                 if let Some(event) = self.ctx.epoll.event(index) {
-                    self.event(event);
+                    self.event(event, ready);
                 }
             }
             for id in std::mem::take(&mut self.yielded) {
                 self.drive(id);
+            }
+            for id in fresh {
+                self.begin_to_watch(id);
             }
             self.expire();
             self.prune();
@@ -232,6 +238,34 @@ impl PoolThread {
             }
             self.entrance.reopen(&self.ctx.epoll, self.ctx.now_ms);
             self.mailbox.held().store(self.connections.len(), Relaxed);
+        }
+    }
+
+    /// Waits for the next batch. Who is `fresh` need not be watched as long as there is something else to
+    /// do: a client who has come for one request mostly has its answer and is gone by then.
+    fn wait(&mut self, fresh: &[Id]) -> io::Result<usize> {
+        if !fresh.is_empty() {
+            let ready = self.ctx.epoll.wait(Some(Duration::ZERO))?;
+            if ready > 0 {
+                return Ok(ready);
+            }
+            for id in fresh {
+                self.begin_to_watch(*id);
+            }
+        }
+        let timeout = self.patience();
+        self.ctx.epoll.wait(timeout)
+    }
+
+    fn begin_to_watch(&mut self, id: Id) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !connection.client.is_watched()
+            && let Err(e) = connection.client.watch(&self.ctx.epoll)
+        {
+            warn!("cannot watch a connection: {e}");
+            self.remove(id);
         }
     }
 
@@ -303,7 +337,7 @@ impl PoolThread {
         }
     }
 
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: Event, ready: usize) {
         let id = Id::from_bits(event.token);
         match event.token >> KIND_SHIFT << KIND_SHIFT {
             CLIENT => {
@@ -323,7 +357,7 @@ impl PoolThread {
                     None => self.ctx.upstreams.close(id),
                 }
             }
-            LISTENER => self.take_in(event.token),
+            LISTENER => self.take_in(event.token, ready),
             _ => {
                 for message in self.mailbox.take() {
                     self.message(message);
@@ -399,10 +433,11 @@ impl PoolThread {
         }
     }
 
-    /// Clients wait at a listener.
-    fn take_in(&mut self, token: u64) {
+    /// Clients wait at a listener. `ready`: how many events the batch has.
+    fn take_in(&mut self, token: u64, ready: usize) {
         let number = usize::try_from(token & !LISTENER).unwrap_or(usize::MAX);
-        for _ in 0..ACCEPTS_MAX {
+        // Where nothing else has happened, mostly nobody else waits: to ask would be in vain.
+        for _ in 0..ready.min(ACCEPTS_MAX) {
             let (held, now_ms) = (self.connections.len(), self.ctx.now_ms);
             match self.entrance.look(&self.ctx.epoll, number, held, now_ms) {
                 Look::Served(arrival) => self.accept(arrival),
@@ -416,7 +451,8 @@ impl PoolThread {
     fn accept(&mut self, arrival: Arrival) {
         let client = Client::new(arrival.socket, arrival.address, 0);
         let connection = Connection::new(client, arrival.counted, self.ctx.now_ms);
-        let id = self.watch(Box::new(connection));
+        let id = self.hold(Box::new(connection));
+        self.fresh.push(id);
         if self.draining {
             self.end_idle(id);
         } else if let Some(connection) = self.connections.get_mut(id) {
@@ -450,14 +486,16 @@ impl PoolThread {
     }
 
     /// Registers a connection; what has come already is reported by the next wait.
-    fn watch(&mut self, mut connection: Box<Connection>) -> Id {
+    fn watch(&mut self, connection: Box<Connection>) -> Id {
+        let id = self.hold(connection);
+        self.begin_to_watch(id);
+        id
+    }
+
+    /// Takes a connection over without watching it yet.
+    fn hold(&mut self, mut connection: Box<Connection>) -> Id {
         let id = self.connections.next_id();
         connection.client.token = CLIENT | id.bits();
-        if let Err(e) = connection.client.watch(&self.ctx.epoll) {
-            warn!("cannot watch a connection: {e}");
-            connection.release(&mut self.ctx);
-            return id;
-        }
         let deadline = connection.deadline_ms(&mut self.ctx);
         self.timers.remind(id, deadline);
         self.connections.insert(connection)
@@ -568,7 +606,7 @@ impl PoolThread {
             return;
         };
         // The descriptor lives on in the relay threads.
-        let _ = self.ctx.epoll.delete(connection.client.socket.as_fd());
+        connection.client.unwatch(&self.ctx.epoll);
         let mailbox = self.mailbox.clone();
         let give_back = Box::new(move |returned| mailbox.post(Message::Quiet(returned)));
         if let Err(returned) = self.relays.start(connection, upstream, give_back) {
@@ -584,10 +622,12 @@ impl PoolThread {
             return;
         };
         let Connection {
-            client, counted, ..
+            mut client,
+            counted,
+            ..
         } = *connection;
         // The worker's copy keeps the socket open, so closing ours would not end the watch.
-        let _ = self.ctx.epoll.delete(client.socket.as_fd());
+        client.unwatch(&self.ctx.epoll);
         let mailbox = self.mailbox.clone();
         hand_off.offer(client, counted, move |not_taken| {
             mailbox.post(Message::NotTaken(not_taken));

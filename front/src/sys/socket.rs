@@ -75,6 +75,23 @@ pub fn set_nodelay(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps clients in the kernel until they have said something, or this has passed. tcp(7),
+/// `TCP_DEFER_ACCEPT`.
+pub fn defer_accept(fd: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
+    let seconds = libc::c_int::try_from(patience.as_secs()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `seconds` lives through the call and its size is given.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            mem::size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
 /// Which direction [`shutdown`] ends.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
