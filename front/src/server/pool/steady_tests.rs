@@ -1,7 +1,7 @@
 //! What a request on kept connections costs a pool thread in memory, access log and all: nothing. Real sockets, a pool
 //! thread, and a worker that answers everything alike.
 
-use super::{Arrival, Counted, Desk, Mailbox, Message, PoolThread, Shared};
+use super::{Desk, Mailbox, Message, PoolThread, Shared};
 use crate::gauges::{FrontGauges, WorkerGauges};
 use crate::http::head::HeadLimits;
 use crate::http::id;
@@ -9,6 +9,8 @@ use crate::proxy;
 use crate::proxy::access::{AccessLog, Format, Sink};
 use crate::roster::{App, Availability, Board, Policy, Roster, Routes, Slot, Worker};
 use crate::route::Tables;
+use crate::server::accept::Arrival;
+use crate::server::connection::Counted;
 use crate::server::relay::Relays;
 use crate::sys::allocations;
 use std::io::{Read, Write};
