@@ -18,7 +18,7 @@ steady() {
         -e 's/[0-9]+(\.[0-9]+)? (KiB|MiB|GiB)/MEM/g; s/\b[0-9]+%/CPU/g; s/ - +MEM/ CPU MEM/' \
         -e 's/\b[0-9a-hjkmnp-tv-z]{20}\b/ID/g' \
         -e 's/^((echo|spare)\.[0-9]+ +)[0-9]+ /\1PID /' \
-        -e 's/ +/ /g; s/ $//'
+        -e 's/ +/ /g; s/ $//; s/^ AGE /AGE /'
 }
 
 # golden NAME: what comes in is what the file says.

@@ -170,6 +170,8 @@ same "$(fact /named '[f.uid, f.env.USER]')" "[$nobody,\"nobody\"]"
 same "$(fact /other f.capabilities)" "[\"$none\",\"$none\",\"$none\"]"
 
 step "another binary takes over: everybody is who they were, and the rights that stay are the same three"
+one_other() { [ "$(worker_pids other | wc -l)" = 1 ]; }
+wait_for "the workers before the reload to have left" 20 one_other
 rights=$(of_threads "$SK_PID")
 before=$(worker_pids)
 has "$("$SIDEKEEPER" upgrade --run-dir "$SK_DIR/run" "$OTHER_BINARY" 2>&1)" "has taken over from"
