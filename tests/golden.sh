@@ -14,11 +14,11 @@ steady() {
         -e 's#ROOT/target/[a-z0-9_/-]*/echo#ECHO#g' \
         -e 's/127\.0\.0\.1:[0-9]+/127.0.0.1:PORT/g' \
         -e 's/pid [0-9]+/pid N/g; s/stopping sidekeeper [0-9]+/stopping sidekeeper N/; s/process [0-9]+/process N/; s/up [0-9]+ ?(s|min)/up T/' \
+        -e 's/\b[0-9a-hjkmnp-tv-z]{20}\b/ID/g' \
         -e 's/[0-9]+(\.[0-9]+)? ?(ms|us|s|min)\b/T/g' \
         -e 's/[0-9]+(\.[0-9]+)? (KiB|MiB|GiB)/MEM/g; s/\b[0-9]+%/CPU/g; s/ - +MEM/ CPU MEM/' \
-        -e 's/\b[0-9a-hjkmnp-tv-z]{20}\b/ID/g' \
         -e 's/^((echo|spare)\.[0-9]+ +)[0-9]+ /\1PID /' \
-        -e 's/ +/ /g; s/ $//; s/^ AGE /AGE /'
+        -e 's/ +/ /g; s/ $//; s/^ (AGE|T) /\1 /'
 }
 
 # golden NAME: what comes in is what the file says.

@@ -17,6 +17,7 @@ use front::sys::carried::Baton;
 use front::sys::clock::monotonic_ms;
 use front::sys::epoll::{Epoll, Interest};
 use front::sys::passing::send_with_fd;
+use front::sys::socket::untaken;
 use log::{debug, info, warn};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -39,6 +40,10 @@ const RELAYED_BYTES_MAX: usize = 8 << 20;
 const TURN_BYTES_MAX: usize = 256 << 10;
 /// Lines of siblings that are written at once.
 const BATCH_MAX: usize = 64;
+/// What Node takes from its channel in one read. The kernel ends a read behind a descriptor and not before it: if a line
+/// with a descriptor were cut by the end of a read, its rest would come together with the next descriptor, and
+/// Node, which keeps one at a time, would give that one to it: somebody else's connection.
+const READ_BYTES: usize = 64 << 10;
 /// A worker that loses messages is complained about only so often.
 const COMPLAINT_EVERY_MS: u64 = 10_000;
 
@@ -119,6 +124,42 @@ struct Bytes(Vec<u8>);
 
 as_json!(struct Bytes(_));
 
+/// Bytes without a descriptor that the worker may not have read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    /// At most so many.
+    Bytes(usize),
+    /// Among them the rest of a line whose descriptor has gone before it.
+    Rest,
+}
+
+impl Ahead {
+    fn add(&mut self, bytes: usize) {
+        match self {
+            Ahead::Bytes(ahead) => *ahead = ahead.saturating_add(bytes),
+            Ahead::Rest => {}
+        }
+    }
+
+    /// Whether a line with a descriptor comes whole with one read, and nothing of another one's with it.
+    /// `unread`: what the worker has not read at all, overheads included.
+    fn lets_pass(self, bytes: usize, unread: impl FnOnce() -> usize) -> bool {
+        let fits = |ahead: usize| ahead.saturating_add(bytes) <= READ_BYTES;
+        match self {
+            Ahead::Bytes(ahead) => fits(ahead) || fits(unread()),
+            Ahead::Rest => fits(0) && unread() == 0,
+        }
+    }
+
+    /// A line with a descriptor was written, so much of it.
+    fn passed(&mut self, written: usize, whole: usize) {
+        *self = match written == whole && whole <= READ_BYTES {
+            true => Ahead::Bytes(0),
+            false => Ahead::Rest,
+        };
+    }
+}
+
 /// One worker's channel.
 pub struct Channel {
     pub key: LifeKey,
@@ -133,6 +174,8 @@ pub struct Channel {
     relayed_bytes: usize,
     /// The first line of this queue is written in part: so much of it.
     begun: Option<(Lane, usize)>,
+    /// What was written since the last descriptor and may come before the next one in the same read.
+    ahead: Ahead,
     /// The kernel tells when there is room.
     awaits_room: bool,
     dropped: u64,
@@ -159,6 +202,7 @@ impl Channel {
             relayed: VecDeque::new(),
             relayed_bytes: 0,
             begun: None,
+            ahead: Ahead::Bytes(0),
             awaits_room: false,
             dropped: 0,
             losses: Losses::default(),
@@ -209,6 +253,7 @@ impl Channel {
             self.relayed.push_back(Line::from(line));
         }
         self.begun = carried.begun;
+        self.ahead = Ahead::Rest;
         self.flush(epoll);
         Ok(())
     }
@@ -360,10 +405,18 @@ impl Channel {
         };
         let rest = message.line.get(begun..).unwrap_or_default();
         let channel = self.stream.as_fd();
+        let unread = || untaken(channel).unwrap_or(usize::MAX);
         let written = match &message.passed {
             Passed::Nothing => (&self.stream).write(rest),
             Passed::Own(passed) => send_with_fd(channel, rest, passed.as_fd()),
             Passed::Offered(seq) => match self.offers.socket(*seq) {
+                Some(_) if !self.ahead.lets_pass(rest.len(), unread) => {
+                    // The worker is behind: others take it, or it is relayed.
+                    let seq = *seq;
+                    self.drop_first_own();
+                    self.offers.unsent(seq);
+                    return Ok(());
+                }
                 Some(passed) => send_with_fd(channel, rest, passed),
                 None => {
                     // Its lease was over before there was room for it.
@@ -375,9 +428,15 @@ impl Channel {
         match written {
             Ok(count) => {
                 match std::mem::replace(&mut message.passed, Passed::Nothing) {
-                    Passed::Nothing => {}
-                    Passed::Own(_) => self.offers.note_sent(None),
-                    Passed::Offered(seq) => self.offers.note_sent(Some(seq)),
+                    Passed::Nothing => self.ahead.add(count),
+                    Passed::Own(_) => {
+                        self.ahead.passed(count, rest.len());
+                        self.offers.note_sent(None);
+                    }
+                    Passed::Offered(seq) => {
+                        self.ahead.passed(count, rest.len());
+                        self.offers.note_sent(Some(seq));
+                    }
                 }
                 if begun + count >= message.line.len() {
                     self.drop_first_own();
@@ -417,7 +476,9 @@ impl Channel {
             *part = IoSlice::new(line.get(from..).unwrap_or_default());
             from = 0;
         }
-        let mut left = begun + (&self.stream).write_vectored(&parts)?;
+        let written = (&self.stream).write_vectored(&parts)?;
+        self.ahead.add(written);
+        let mut left = begun + written;
         self.begun = None;
         while let Some(line) = self.relayed.front() {
             if left < line.len() {

@@ -173,3 +173,22 @@ fn descriptors_go_one_with_each_line() {
     }
     assert_eq!(arrived, (1..=COUNT).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_line_with_a_descriptor_is_never_cut_by_the_end_of_a_read() {
+    let mut ahead = Ahead::Bytes(0);
+    assert!(ahead.lets_pass(700, || unreachable!("nothing is ahead of it")));
+    ahead.add(READ_BYTES - 700);
+    assert!(ahead.lets_pass(700, || unreachable!("both fit into one read")));
+    ahead.add(1);
+    assert!(!ahead.lets_pass(700, || READ_BYTES));
+    // Most of it has been read already.
+    assert!(ahead.lets_pass(700, || 1000));
+    ahead.passed(700, 700);
+    assert_eq!(ahead, Ahead::Bytes(0));
+    // Written in part: what follows must not come with another descriptor.
+    ahead.passed(699, 700);
+    assert!(!ahead.lets_pass(700, || 1));
+    assert!(ahead.lets_pass(700, || 0));
+    assert!(!Ahead::Bytes(0).lets_pass(READ_BYTES + 1, || 0));
+}
