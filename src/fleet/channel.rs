@@ -151,9 +151,9 @@ impl Ahead {
         }
     }
 
-    /// A line with a descriptor was written, so much of it.
-    fn passed(&mut self, written: usize, whole: usize) {
-        *self = match written == whole && whole <= READ_BYTES {
+    /// A descriptor has gone; whether its line comes whole with one read.
+    fn passed(&mut self, comes_whole: bool) {
+        *self = match comes_whole {
             true => Ahead::Bytes(0),
             false => Ahead::Rest,
         };
@@ -406,11 +406,15 @@ impl Channel {
         let rest = message.line.get(begun..).unwrap_or_default();
         let channel = self.stream.as_fd();
         let unread = || untaken(channel).unwrap_or(usize::MAX);
+        let fits = match &message.passed {
+            Passed::Nothing => true,
+            Passed::Own(_) | Passed::Offered(_) => self.ahead.lets_pass(rest.len(), unread),
+        };
         let written = match &message.passed {
             Passed::Nothing => (&self.stream).write(rest),
             Passed::Own(passed) => send_with_fd(channel, rest, passed.as_fd()),
             Passed::Offered(seq) => match self.offers.socket(*seq) {
-                Some(_) if !self.ahead.lets_pass(rest.len(), unread) => {
+                Some(_) if !fits => {
                     // The worker is behind: others take it, or it is relayed.
                     let seq = *seq;
                     self.drop_first_own();
@@ -429,12 +433,13 @@ impl Channel {
             Ok(count) => {
                 match std::mem::replace(&mut message.passed, Passed::Nothing) {
                     Passed::Nothing => self.ahead.add(count),
+                    // Ours must arrive, and waits for nothing; what follows then has to.
                     Passed::Own(_) => {
-                        self.ahead.passed(count, rest.len());
+                        self.ahead.passed(fits && count == rest.len());
                         self.offers.note_sent(None);
                     }
                     Passed::Offered(seq) => {
-                        self.ahead.passed(count, rest.len());
+                        self.ahead.passed(fits && count == rest.len());
                         self.offers.note_sent(Some(seq));
                     }
                 }

@@ -175,7 +175,7 @@ fn descriptors_go_one_with_each_line() {
 }
 
 #[test]
-fn a_line_with_a_descriptor_is_never_cut_by_the_end_of_a_read() {
+fn a_descriptor_passes_only_where_one_read_takes_its_line_whole() {
     let mut ahead = Ahead::Bytes(0);
     assert!(ahead.lets_pass(700, || unreachable!("nothing is ahead of it")));
     ahead.add(READ_BYTES - 700);
@@ -184,11 +184,60 @@ fn a_line_with_a_descriptor_is_never_cut_by_the_end_of_a_read() {
     assert!(!ahead.lets_pass(700, || READ_BYTES));
     // Most of it has been read already.
     assert!(ahead.lets_pass(700, || 1000));
-    ahead.passed(700, 700);
+    ahead.passed(true);
     assert_eq!(ahead, Ahead::Bytes(0));
     // Written in part: what follows must not come with another descriptor.
-    ahead.passed(699, 700);
+    ahead.passed(false);
     assert!(!ahead.lets_pass(700, || 1));
     assert!(ahead.lets_pass(700, || 0));
     assert!(!Ahead::Bytes(0).lets_pass(READ_BYTES + 1, || 0));
+}
+
+/// Node keeps one descriptor at a time: the rest of a line that was cut would get the next one's.
+#[test]
+fn beside_broadcasts_no_read_ends_inside_a_line_with_a_descriptor() {
+    use front::roster::{Looks, Offer, Verdict};
+    use std::sync::atomic::AtomicUsize;
+    let mut bench = Bench::new();
+    let came_back = Arc::new(AtomicUsize::new(0));
+    let (mut text, mut passed) = (Vec::new(), 0);
+    for round in 0..30 {
+        // Each round another part of the first offer's line stands where a read of Node's ends.
+        for _ in 0..62 {
+            bench.relay(&"b".repeat(1023));
+        }
+        bench.relay(&"b".repeat(400 + round * 40));
+        for _ in 0..3 {
+            let counter = Arc::clone(&came_back);
+            let answer = move |verdict| {
+                if let Verdict::Back(_) = verdict {
+                    counter.fetch_add(1, Relaxed);
+                }
+            };
+            let (seq, line) = bench.channel.offers.begin(Offer {
+                socket: std::fs::File::open("/dev/null").expect("opens").into(),
+                looks: Looks::UNKNOWN,
+                head: vec![b'h'; 600],
+                cookie: None,
+                answer: Box::new(answer),
+            });
+            let passed = Passed::Offered(seq);
+            let line = Line::from(line);
+            bench.channel.send(Message { line, passed }, &bench.epoll);
+        }
+        let mut buffer = vec![0; READ_BYTES];
+        while let Ok((count, descriptors)) = receive(bench.worker.as_fd(), &mut buffer) {
+            text.extend_from_slice(&buffer[..count]);
+            passed += descriptors;
+            if descriptors > 0 {
+                assert_eq!(text.last(), Some(&b'\n'), "cut in round {round}");
+            }
+        }
+    }
+    assert_eq!(
+        passed + came_back.load(Relaxed),
+        90,
+        "each goes or comes back"
+    );
+    assert!(passed > 0 && came_back.load(Relaxed) > 0, "both have happened");
 }
