@@ -239,5 +239,8 @@ fn beside_broadcasts_no_read_ends_inside_a_line_with_a_descriptor() {
         90,
         "each goes or comes back"
     );
-    assert!(passed > 0 && came_back.load(Relaxed) > 0, "both have happened");
+    assert!(
+        passed > 0 && came_back.load(Relaxed) > 0,
+        "both have happened"
+    );
 }

@@ -6,8 +6,7 @@
 //   node conformance.mjs SIDEKEEPER SCRATCH_DIR NODE...
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { connect, delay, finish, frame, frameLength, HERE, nodes, test, unframe, until, upgradeHead, withSidekeeper } from './harness.mjs';
+import { connect, delay, directly, finish, frame, frameLength, nodes, test, unframe, upgradeHead, withSidekeeper } from './harness.mjs';
 
 const T = 1, B = 2, CONT = 0, CLOSE = 8, PING = 9, PONG = 10;
 const close = (code, reason = '') => {
@@ -112,20 +111,8 @@ async function all(sk) {
   return results;
 }
 
-async function directly(node) {
-  const port = 20_000 + (process.pid % 20_000);
-  const child = spawn(node, [`${HERE}/worker.cjs`], { env: { ...process.env, PORT: String(port) }, stdio: 'inherit' });
-  const sk = { host: '127.0.0.1', port };
-  try {
-    await until('the server', () => connect(sk).then((c) => (c.destroy(), true), () => false));
-    return await all(sk);
-  } finally {
-    child.kill('SIGKILL');
-  }
-}
-
 for (const node of nodes) {
-  const direct = await directly(node);
+  const direct = await directly(node, 'worker.cjs', all);
   await test(`directly: ${CASES.length} cases are answered`, async () => {
     for (const [name, said] of direct) assert.ok(!said[0].startsWith('failed'), `${name}: ${said[0]}`);
     assert.deepEqual(direct.get('2: ping of 4'), ['HTTP/1.1 101 Switching Protocols', 'true 0 10 61616161', 'true 0 8 03e8', 'end']);

@@ -166,6 +166,19 @@ export async function withSidekeeper(options, body) {
 
 // ---- clients
 
+// The same script without sidekeeper, on a port of this process: what `use` finds there is what is wanted elsewhere.
+export async function directly(node, script, use) {
+  const port = 20_000 + (process.pid % 20_000);
+  const child = spawn(node, [`${HERE}/${script}`], { env: { ...process.env, PORT: String(port) }, stdio: 'inherit' });
+  const sk = { host: '127.0.0.1', port };
+  try {
+    await until('the server', () => connect(sk).then((c) => (c.destroy(), true), () => false));
+    return await use(sk);
+  } finally {
+    child.kill('SIGKILL');
+  }
+}
+
 export async function get(sk, target, { headers = {}, method = 'GET', body, localAddress } = {}) {
   const request = http.request({
     host: sk.host, port: sk.port, path: target, method, headers, agent: false, localAddress,

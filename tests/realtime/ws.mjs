@@ -4,11 +4,10 @@
 //   node ws.mjs SIDEKEEPER SCRATCH_DIR NODE...
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
-import { connect, finish, HERE, nodes, soon, test, until, withSidekeeper } from './harness.mjs';
+import { connect, directly, finish, nodes, soon, test, withSidekeeper } from './harness.mjs';
 
 const { WebSocket, createWebSocketStream } = createRequire(import.meta.url)('ws');
 const LARGE_MILLIS_MAX = 60_000;
@@ -207,20 +206,8 @@ async function all(sk) {
   return results;
 }
 
-async function directly(node) {
-  const port = 20_000 + (process.pid % 20_000);
-  const child = spawn(node, [`${HERE}/ws.cjs`], { env: { ...process.env, PORT: String(port) }, stdio: 'inherit' });
-  const sk = { host: '127.0.0.1', port };
-  try {
-    await until('the server', () => connect(sk).then((c) => (c.destroy(), true), () => false));
-    return await all(sk);
-  } finally {
-    child.kill('SIGKILL');
-  }
-}
-
 for (const node of nodes) {
-  const direct = await directly(node);
+  const direct = await directly(node, 'ws.cjs', all);
   await test("ws's client, directly: every scene ends well", async () => {
     for (const [name, said] of Object.entries(direct)) assert.ok(!String(said[0]).startsWith('failed'), `${name}: ${said[0]}`);
     assert.deepEqual(direct['the app refuses: 401'].slice(0, 2), [401, 'not you']);
